@@ -1,0 +1,210 @@
+"""Every setting of the program: one nested tree, read once at start and passed down as plain values.
+
+From weakest to strongest: the defaults, a profile (`profiles/NAME/profile.toml`), environment variables
+(`PFITRE_TILED__PORT=8020`), and what the command line says. Unknown keys are refused wherever they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pfitre_service.errors import SettingsError
+from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.preprocess.parameters import PreprocessParameters
+from pfitre_service.prior.parameters import TvParameters
+from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.store.parameters import TiledParameters
+
+ENV_PREFIX = "PFITRE_"
+PROFILE_FILE = "profile.toml"
+
+
+class Branch(BaseModel):
+    """A part of the tree: frozen, documented field by field, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SourceSettings(Branch):
+    """Where documents come from."""
+
+    address: str = "127.0.0.1:5568"
+    """host:port of a 0MQ proxy's subscribers' side."""
+    prefix: str = ""
+    """Prefix that the publishers of this beamline use; empty takes documents without a prefix alone."""
+    max_message_mib: int = Field(default=256, ge=1)
+    """Longer messages are refused unread."""
+
+
+class ProxySettings(Branch):
+    """The 0MQ proxy between RunEngines and this service."""
+
+    enabled: bool = True
+    """Whether `pfitre serve` starts a proxy of its own; turn off where the beamline runs one."""
+    publish: str = "127.0.0.1:5567"
+    """host:port that RunEngines publish to."""
+    subscribe: str = "127.0.0.1:5568"
+    """host:port that subscribers connect to."""
+
+
+class PriorSettings(Branch):
+    """What fills in the missing wedge."""
+
+    name: Literal["auto", "none", "tv"] = "auto"
+    """`none`: physics alone; `tv`: total variation; `auto`: the best that is installed."""
+    tv: TvParameters = TvParameters()
+    """Total variation."""
+
+
+class WorkerSettings(Branch):
+    """How the worker spends its time."""
+
+    device: str = "auto"
+    """Torch device, such as cpu or cuda:0; `auto` takes a GPU where there is one."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the solver; 0 leaves one core to the rest of the service. Threads that must wait for a busy core
+    cost far more than they bring."""
+    publish_interval_s: float = Field(default=2.0, ge=0.0)
+    """The volume is published this often at most while it changes."""
+    poll_interval_s: float = Field(default=0.2, gt=0.0)
+    """How often the catalogue is asked for new frames while there is nothing to compute."""
+    heldout_every: Literal[0] | Annotated[int, Field(ge=2)] = 8
+    """Every so-manieth projection is held out to measure the error; 0 holds none out."""
+    batch_frames: int = Field(default=32, ge=1)
+    """Frames read from the catalogue at a time."""
+
+
+class HealthSettings(Branch):
+    """host:port on which each process answers `GET /health`."""
+
+    supervisor: str = "127.0.0.1:8020"
+    """The supervisor: everything in one answer."""
+    tiled: str = "127.0.0.1:8021"
+    """The catalogue's process."""
+    proxy: str = "127.0.0.1:8022"
+    """The 0MQ proxy."""
+    ingest: str = "127.0.0.1:8023"
+    """Documents in."""
+    worker: str = "127.0.0.1:8024"
+    """The solver."""
+
+
+class Settings(Branch):
+    """The whole tree."""
+
+    data_dir: Path = Path("pfitre-data")
+    """Folder of everything that is kept: catalogue, arrays, key."""
+    api_key_file: Path | None = None
+    """File that holds the catalogue's key; by default one is made in `data_dir` at the first start."""
+    profile_name: str = "default"
+    """Name of the profile in use; it is written beside every tomogram."""
+    documents: DocumentRules = DocumentRules()
+    """Which documents make a tomogram."""
+    source: SourceSettings = SourceSettings()
+    """Where documents come from."""
+    proxy: ProxySettings = ProxySettings()
+    """The 0MQ proxy."""
+    tiled: TiledParameters = TiledParameters()
+    """The catalogue."""
+    preprocess: PreprocessParameters = PreprocessParameters()
+    """From counts to line integrals."""
+    recon: AdmmParameters = AdmmParameters()
+    """The solver."""
+    prior: PriorSettings = PriorSettings()
+    """The prior."""
+    worker: WorkerSettings = WorkerSettings()
+    """The worker process."""
+    health: HealthSettings = HealthSettings()
+    """Health endpoints."""
+
+
+def load_settings(profile: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from a profile folder (or its TOML file), the environment, and `overrides` (a nested mapping).
+
+    Raises SettingsError that names every key at fault.
+    """
+    tree = load_profile(profile) if profile is not None else {}
+    tree = _merged(_merged(tree, environment_tree(os.environ)), overrides or {})
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, profile)) from error
+
+
+def load_profile(path: Path) -> dict[str, Any]:
+    """A profile as a nested mapping: the folder's `profile.toml`, or the file itself. Raises SettingsError."""
+    file = path / PROFILE_FILE if path.is_dir() else path
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"no profile at {path}: expected a folder with {PROFILE_FILE}, or a TOML file") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read the profile {file}: {error}") from error
+    tree.setdefault("profile_name", file.parent.name if path.is_dir() else file.stem)
+    return tree
+
+
+def setting_paths(model: type[BaseModel] = Settings) -> set[str]:
+    """Every leaf of the tree as a dotted path, such as `tiled.port`."""
+    schema = model.model_json_schema()
+    return set(_leaves(schema, schema.get("$defs", {})))
+
+
+def _leaves(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[str]:
+    if "$ref" in node:
+        return _leaves(definitions[node["$ref"].rsplit("/", 1)[1]], definitions)
+    if "properties" not in node:
+        return [""]
+    return [
+        f"{name}.{rest}".rstrip(".")
+        for name, child in node["properties"].items()
+        for rest in _leaves(child, definitions)
+    ]
+
+
+def environment_tree(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The `PFITRE_` variables as a nested mapping; lists are written as JSON. Raises SettingsError on unknown ones."""
+    known = {ENV_PREFIX + path.replace(".", "__").upper(): path for path in setting_paths()}
+    tree: dict[str, Any] = {}
+    for key in sorted(key for key in environment if key.startswith(ENV_PREFIX)):
+        if key not in known:
+            raise SettingsError(
+                f"unknown setting in the environment: {key}; keys read {ENV_PREFIX}SECTION__NAME in capitals, "
+                f"for example {ENV_PREFIX}TILED__PORT"
+            )
+        *sections, name = known[key].split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[name] = _environment_value(key, environment[key])
+    return tree
+
+
+def _environment_value(key: str, text: str) -> Any:
+    if not text.startswith("["):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f'{key} must be a JSON list such as ["primary"]; got {text!r}: {error}') from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _explain(error: ValidationError, profile: Path | None) -> str:
+    where = f"settings (profile {profile}, environment, command line)" if profile else "settings"
+    faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'tree'}: {fault['msg']}" for fault in error.errors())
+    return f"unusable {where}: {faults}"

@@ -1,0 +1,43 @@
+"""Documents and files in: sources, the safe decoder, the tomogram state machine, stored scans."""
+
+from pfitre_service.ingest.actions import (
+    AbandonTomogram,
+    Action,
+    AddDescriptor,
+    AddFrames,
+    AddReferences,
+    CloseTomogram,
+    Note,
+    OpenTomogram,
+)
+from pfitre_service.ingest.assembler import TomogramAssembler
+from pfitre_service.ingest.callback import CallbackCounts, LiveCallback
+from pfitre_service.ingest.counts import IngestCounts, RunSummary, TomogramCounts
+from pfitre_service.ingest.files import read_scan
+from pfitre_service.ingest.proxy import DocumentProxy
+from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.ingest.stored_scan import StoredScan
+from pfitre_service.ingest.zmq_source import ZmqCounts, ZmqSource
+
+__all__ = [
+    "AbandonTomogram",
+    "Action",
+    "AddDescriptor",
+    "AddFrames",
+    "AddReferences",
+    "CallbackCounts",
+    "CloseTomogram",
+    "DocumentProxy",
+    "DocumentRules",
+    "IngestCounts",
+    "LiveCallback",
+    "Note",
+    "OpenTomogram",
+    "RunSummary",
+    "StoredScan",
+    "TomogramAssembler",
+    "TomogramCounts",
+    "ZmqCounts",
+    "ZmqSource",
+    "read_scan",
+]

@@ -1,0 +1,36 @@
+"""Event pages as the events they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pfitre_service.errors import DocumentError
+
+
+def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of an `event_page`, each with `descriptor`, `seq_num`, `time` and `data`.
+
+    A column that is shorter than the page's list of numbers leaves its key out of the last events.
+    Raises `DocumentError` when the page has no list of numbers or no table of columns.
+    """
+    numbers, times = _column(page.get("seq_num")), _column(page.get("time"))
+    data = page.get("data")
+    if numbers is None or not isinstance(data, Mapping):
+        raise DocumentError("an event_page needs a list `seq_num` and a table `data` of lists")
+    columns = {key: column for key, values in data.items() if (column := _column(values)) is not None}
+    for row, number in enumerate(numbers):
+        yield {
+            "descriptor": page.get("descriptor"),
+            "seq_num": number,
+            "time": times[row] if times is not None and row < len(times) else None,
+            "data": {key: column[row] for key, column in columns.items() if row < len(column)},
+        }
+
+
+def _column(value: Any) -> Any:
+    """`value` if it is a list or array, else None."""
+    is_column = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return value if is_column else None

@@ -1,0 +1,88 @@
+"""Arrays and numbers out of the parts that numpy's pickles name, without running numpy's own rebuilding code.
+
+numpy rebuilds an array from a data type and a state that are both free to lie: a record type with fields outside its
+own memory, an array of object pointers. So the pieces are kept as plain values here, checked, and only then made
+into an array by `numpy.frombuffer`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import DocumentError
+
+_TYPE = re.compile(r"[biufc](1|2|4|8|16|32)|[SU]\d{1,6}")
+_MAX_AXES = 32
+
+
+class PickledType:
+    """A data type: numbers, truth values, text; no objects, no records, no dates."""
+
+    def __init__(self, code: Any, *flags: Any) -> None:
+        if not isinstance(code, str) or not _TYPE.fullmatch(code):
+            raise DocumentError(f"expected an array of numbers or text, got the type {_word(code)}")
+        self._code = code
+        self._order = "="
+
+    def set_state(self, state: Any) -> None:
+        """Take the byte order from the state `(version, order, subtype, names, fields, size, alignment, flags)`."""
+        if not isinstance(state, tuple) or len(state) < 8 or any(part is not None for part in state[2:5]):
+            raise DocumentError("expected a plain data type, got a record or sub-array type")
+        if state[1] not in ("<", ">", "=", "|"):
+            raise DocumentError(f"expected a byte order, got {_word(state[1])}")
+        self._order = state[1]
+
+    def read(self, data: Any, shape: Any, order: str) -> NDArray[Any]:
+        """The array that `data` holds, in native byte order, in memory of its own."""
+        dtype = np.dtype(self._code if self._order == "|" else self._order + self._code)
+        if not isinstance(data, bytes | bytearray):
+            raise DocumentError(f"expected an array's values as bytes, got {type(data).__name__}")
+        if not isinstance(shape, tuple) or len(shape) > _MAX_AXES or any(type(n) is not int or n < 0 for n in shape):
+            raise DocumentError(f"expected a shape of at most {_MAX_AXES} sizes, got another {type(shape).__name__}")
+        if math.prod(shape) * dtype.itemsize != len(data):
+            raise DocumentError(f"an array of {shape} {dtype} does not fit its {len(data)} bytes")
+        if 0 in shape or not dtype.itemsize:
+            return np.zeros(shape, dtype)
+        values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+        return np.array(values, dtype=dtype.newbyteorder("="))
+
+
+class PickledArray:
+    """An array that is filled in by its state, later in the pickle."""
+
+    def __init__(self, *blank: Any) -> None:
+        self.array: NDArray[Any] = np.zeros(0)
+
+    def set_state(self, state: Any) -> None:
+        """Read the state `(version, shape, type, column order, bytes)`."""
+        if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], PickledType):
+            raise DocumentError("expected an array's state of five parts")
+        _, shape, dtype, by_columns, data = state
+        self.array = dtype.read(data, shape, "F" if by_columns else "C")
+
+
+def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> NDArray[Any]:
+    """An array of pickle protocol 5."""
+    if not isinstance(dtype, PickledType) or not isinstance(order, str):
+        raise DocumentError("expected an array as bytes, type, shape and order")
+    if order == "K" and isinstance(axes, tuple) and all(type(axis) is int for axis in axes):
+        return dtype.read(data, shape, "C").transpose(axes)
+    return dtype.read(data, shape, order)
+
+
+def scalar(dtype: Any, data: Any) -> Any:
+    """A numpy number as a Python number."""
+    if not isinstance(dtype, PickledType):
+        raise DocumentError("expected a number as type and bytes")
+    value = dtype.read(data, (), "C").item()
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _word(value: Any) -> str:
+    """A text in quotes, or the type of what is none: writing out a hostile value may take for ever."""
+    return repr(value[:60]) if isinstance(value, str) else type(value).__name__

@@ -1,0 +1,68 @@
+"""What a start document says about the tomogram."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pfitre_service.ingest.plain import finite, whole
+from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.model import Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class StartFacts:
+    """The few keys of a start document that matter here; what is absent or makes no sense is None."""
+
+    uid: str
+    scan_id: int | None
+    sample: str | None
+    measurement: Measurement
+    expected_frames: int | None
+    axis: float | None
+    pixel_size_nm: float | None
+
+    @classmethod
+    def of(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartFacts:
+        """Read the optional keys scan_id, sample_name or sample, measurement, num_projections or num_points,
+        rotation_axis (column) and pixel_size_nm."""
+        pixel = finite(start.get("pixel_size_nm"))
+        frames = [whole(start.get(key)) for key in ("num_projections", "num_points")]
+        return cls(
+            uid=uid,
+            scan_id=whole(start.get("scan_id")),
+            sample=_sample(start),
+            measurement=_measurement(start, rules),
+            expected_frames=next((number for number in frames if number is not None and number > 0), None),
+            axis=finite(start.get("rotation_axis")),
+            pixel_size_nm=pixel if pixel is not None and pixel > 0 else None,
+        )
+
+
+def contradictions(start: Mapping[str, Any]) -> list[str]:
+    """Sentences about optional keys that are there but cannot be used."""
+    said = []
+    if "measurement" in start and str(start["measurement"]) not in ("transmission", "line_integral"):
+        said.append(
+            f"measurement {start['measurement']!r:.60} is neither 'transmission' nor 'line_integral' and is left aside"
+        )
+    said += [
+        f"{key} {start[key]!r:.60} is no finite number and is left aside"
+        for key in ("rotation_axis", "pixel_size_nm")
+        if start.get(key) is not None and finite(start[key]) is None
+    ]
+    return said
+
+
+def _measurement(start: Mapping[str, Any], rules: DocumentRules) -> Measurement:
+    if rules.measurement != "auto":
+        return rules.measurement
+    return "line_integral" if str(start.get("measurement")) == "line_integral" else "transmission"
+
+
+def _sample(start: Mapping[str, Any]) -> str | None:
+    sample = start.get("sample_name", start.get("sample"))
+    if isinstance(sample, Mapping):
+        sample = sample.get("name")
+    return sample[:200] if isinstance(sample, str) else None

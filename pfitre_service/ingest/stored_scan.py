@@ -1,0 +1,48 @@
+"""A scan as it was read from files, and whether its parts fit each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import InputError
+from pfitre_service.model import Measurement
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredScan:
+    """A whole scan in memory."""
+
+    projections: NDArray[Any]
+    """(angle, row, column), as stored."""
+    angles: NDArray[np.float64]
+    """(angle,) degrees."""
+    flats: NDArray[Any] | None
+    """(frame, row, column)."""
+    darks: NDArray[Any] | None
+    """(frame, row, column)."""
+    measurement: Measurement
+    pixel_size_nm: float | None
+    source: str
+    """Where it came from, in words."""
+
+
+def checked(scan: StoredScan) -> StoredScan:
+    """`scan`, if its parts fit each other."""
+    where, count = scan.source, len(scan.projections)
+    if scan.projections.ndim != 3 or 0 in scan.projections.shape:
+        raise InputError(f"{where}: expected projections (angle, row, column), got the shape {scan.projections.shape}")
+    for name, stack in (("projections", scan.projections), ("flats", scan.flats), ("darks", scan.darks)):
+        if stack is not None and (stack.ndim != 3 or stack.shape[1:] != scan.projections.shape[1:]):
+            raise InputError(f"{where}: expected {name} like {scan.projections.shape[1:]}, got the shape {stack.shape}")
+        if stack is not None and stack.dtype.kind not in "iuf":
+            raise InputError(f"{where}: expected real numbers as {name}, got {stack.dtype}")
+    if scan.angles.shape != (count,):
+        raise InputError(f"{where}: {count} projections, but {scan.angles.size} angles; there must be one for each")
+    if not np.isfinite(scan.angles).all():
+        first = int(np.flatnonzero(~np.isfinite(scan.angles))[0])
+        raise InputError(f"{where}: the angle of projection {first} is {scan.angles[first]}, expected a finite number")
+    return scan

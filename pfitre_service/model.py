@@ -1,0 +1,151 @@
+"""Frozen values that travel between the parts.
+
+Axis order everywhere: volumes (z, y, x), projections (angle, row, column). Angles are degrees here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import InputError
+
+Role = Literal["projection", "flat", "dark"]
+Measurement = Literal["transmission", "line_integral"]
+"""`transmission`: detector counts that need flats, darks and a logarithm; `line_integral`: used as they are."""
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class TomogramKey:
+    """Name of one tomogram in the catalogue, `tomograms/{id}`; safe as a URL segment and as a folder name."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        if not _SAFE_ID.fullmatch(self.id):
+            raise InputError(
+                f"a tomogram's id must be 1 to 100 letters, digits, '.', '_' or '-' and start with a letter or digit; "
+                f"got {self.id[:120]!r}"
+            )
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One detector image with what its documents said of it."""
+
+    image: NDArray[Any]
+    """(row, column), any real dtype, as the detector gave it."""
+    role: Role
+    angle: float
+    """Degrees; NaN for flats and darks."""
+    seq_num: int
+    """The event's sequence number within its stream, from 1."""
+    time: float
+    """Seconds since the epoch, from the event."""
+    run_uid: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBatch:
+    """Frames of one role as they lie in the store, rows `first` to `first + len(images)` of its array."""
+
+    role: Role
+    first: int
+    images: NDArray[Any]
+    """(angle, row, column)."""
+    angles: NDArray[np.float64]
+    """(angle,) degrees; NaN for flats and darks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanGeometry:
+    """Where rays run: parallel beam, one rotation axis along the detector's rows (DESIGN.md, section 6).
+
+    A projection at angle t holds, in column c, the integral of the slice along
+    ``c - axis = (x - (size-1)/2) cos t + (y - (size-1)/2) sin t``.
+    """
+
+    rows: int
+    columns: int
+    axis: float
+    """Column of the rotation axis, sub-pixel; (columns-1)/2 is the middle."""
+    size: int
+    """Width and height of a slice in pixels."""
+    pixel_size_nm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 2 or self.size < 2:
+            raise InputError(
+                "a tomogram needs at least 1 row, 2 columns and slices of 2 pixels; "
+                f"got {self.rows} rows, {self.columns} columns, slices of {self.size}"
+            )
+        if not -self.columns < self.axis < 2 * self.columns:
+            raise InputError(
+                f"the rotation axis must lie near the detector's columns 0 to {self.columns - 1}; got {self.axis}"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        rows: int,
+        columns: int,
+        axis: float | None = None,
+        size: int | None = None,
+        pixel_size_nm: float | None = None,
+    ) -> ScanGeometry:
+        """Geometry with the usual defaults: axis in the middle, slices as wide as the detector."""
+        return cls(
+            rows=rows,
+            columns=columns,
+            axis=(columns - 1) / 2 if axis is None else float(axis),
+            size=columns if size is None else int(size),
+            pixel_size_nm=pixel_size_nm,
+        )
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """(z, y, x)."""
+        return (self.rows, self.size, self.size)
+
+
+Phase = Literal["preview", "iterating", "converging", "refit", "final"]
+"""Where a reconstruction stands: first picture; steps during the scan; steps after it; the held-out angles
+given to the solver as well; done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One row of `progress`: the state of a reconstruction after one step. NaN where nothing was measured."""
+
+    revision: int
+    """Grows by one a step; the volume in the store carries the revision it belongs to."""
+    phase: Phase
+    time: float
+    """Seconds since the epoch."""
+    angles_stored: int
+    angles_used: int
+    """Angles in the solver's or the held-out accumulators."""
+    iterations: int
+    """ADMM iterations so far, over the whole life of the tomogram."""
+    residual: float
+    """||A x - y|| / ||y|| over the solver's angles, of the result."""
+    heldout_error: float
+    """||A x - y|| / ||y|| over the held-out angles, of the result."""
+    heldout_error_physics: float
+    """The same of the physics-only volume."""
+    change: float
+    """||x - x_previous|| / ||x|| of the last step."""
+    prior_gap: float
+    """||z - x|| / ||x||: how far prior and data disagree."""
+    seconds: float
+    """Compute seconds spent on this tomogram so far."""

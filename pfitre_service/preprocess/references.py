@@ -1,0 +1,103 @@
+"""Flat fields and dark fields, reduced to what a projection is corrected with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pfitre_service.errors import InputError
+from pfitre_service.preprocess.parameters import PreprocessParameters
+
+_NEIGHBOURHOOD = 7
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """Flat and dark field of one detector, and which of its pixels can be believed. Built by `References.of`."""
+
+    flat: NDArray[np.float32] | None
+    """(row, column), counts with the beam on and the sample out; None where no flats were taken."""
+    dark: NDArray[np.float32] | None
+    """(row, column), counts with the beam off; None where no darks were taken."""
+    valid: NDArray[np.bool_] | None
+    """(row, column), False for dead pixels; None where there is neither flat nor dark to judge by."""
+
+    @classmethod
+    def of(
+        cls,
+        flats: NDArray[Any] | None = None,
+        darks: NDArray[Any] | None = None,
+        parameters: PreprocessParameters | None = None,
+    ) -> References:
+        """Reduce stacks of flats and darks, each (n, row, column) of any real dtype; None or n = 0 for none.
+
+        Each stack becomes its median over n (the mean where n is 1 or 2), values that are not finite left out, so that
+        one bad frame or a cosmic ray leaves no trace. A pixel is dead where flat or dark is never finite, where
+        flat - dark is not positive, or where it is far below its neighbourhood or the typical pixel.
+        Raises InputError when a stack is not three-dimensional and real, or the two differ in rows or columns.
+        """
+        flat = _reduce(flats, "flats")
+        dark = _reduce(darks, "darks")
+        if flat is not None and dark is not None and flat.shape != dark.shape:
+            raise InputError(
+                f"flats and darks must have the same rows and columns; got flats of {flat.shape} and darks of "
+                f"{dark.shape}: were they taken with another region of interest or binning?"
+            )
+        return cls(flat=flat, dark=dark, valid=_valid(flat, dark, parameters or PreprocessParameters()))
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(rows, columns), or None where there is neither flat nor dark."""
+        return None if self.valid is None else self.valid.shape
+
+
+def _reduce(stack: NDArray[Any] | None, what: str) -> NDArray[np.float32] | None:
+    """(n, row, column) of any real dtype to the median over n, (row, column) float32; NaN where nothing is finite."""
+    if stack is None:
+        return None
+    stack = np.asarray(stack)
+    if stack.ndim != 3 or stack.dtype.kind not in "biuf":
+        raise InputError(
+            f"{what} must be real numbers of shape (n, rows, columns); got {stack.dtype} of shape {stack.shape}"
+        )
+    if len(stack) == 0:
+        return None
+    reduced = np.empty(stack.shape[1:], np.float32)
+    # A few rows at a time: sorting needs a copy in float32, and stacks of flats are large.
+    for top in range(0, stack.shape[1], _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        reduced[rows] = _median_of_finite(stack[:, rows])
+    return reduced
+
+
+def _median_of_finite(stack: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is left out below
+        ordered = stack.astype(np.float32)
+    ordered[~np.isfinite(ordered)] = np.nan
+    ordered.sort(axis=0)  # NaN goes last
+    finite = np.count_nonzero(np.isfinite(ordered), axis=0)
+    below = np.take_along_axis(ordered, np.maximum(finite - 1, 0)[None] // 2, axis=0)[0]
+    above = np.take_along_axis(ordered, np.minimum(finite // 2, len(ordered) - 1)[None], axis=0)[0]
+    middle: NDArray[np.float32] = below + (above - below) / 2
+    return np.where(finite > 0, middle, np.float32(np.nan))
+
+
+def _valid(
+    flat: NDArray[np.float32] | None, dark: NDArray[np.float32] | None, parameters: PreprocessParameters
+) -> NDArray[np.bool_] | None:
+    if flat is None:
+        return None if dark is None else np.isfinite(dark)
+    beam = flat if dark is None else flat - dark
+    alive: NDArray[np.bool_] = np.isfinite(beam) & (beam > 0)
+    if not alive.any():
+        return alive
+    known = np.where(np.isfinite(beam), beam, np.float32(0))
+    neighbours = ndimage.median_filter(known, size=_NEIGHBOURHOOD, mode="nearest")
+    alive &= known >= parameters.dead_below_neighbours * neighbours
+    alive &= known >= parameters.dead_below_typical * np.median(known[alive])
+    return alive

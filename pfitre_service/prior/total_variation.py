@@ -1,0 +1,80 @@
+"""Total variation as a prior: edges may be sharp, areas are flat.
+
+    prox(v) = argmin_z  1/2 ||z - v||^2 + g TV(z)   subject to z >= 0
+    TV(z)   = sum over voxels of the length of the forward differences along z, y and x
+
+Solved in the dual by fast gradient projection (Beck & Teboulle 2009, "FGP"): z = max(v - g D^T p, 0), each dual
+vector p of length at most 1. The dual of the last call is a good guess for the next one: a few iterations a call are
+enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pfitre_service.prior.parameters import TvParameters
+
+
+class TotalVariation:
+    """The prior of one tomogram; `dual` is its state, (3, slices, size, size) float32."""
+
+    name = "tv"
+
+    def __init__(self, parameters: TvParameters | None = None) -> None:
+        self.parameters = parameters if parameters is not None else TvParameters()
+        self.dual: Tensor | None = None
+
+    def __call__(self, v: Tensor, scale: float) -> Tensor:
+        """prox(v), (slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
+        strength = self.parameters.weight * scale
+        if strength <= 0.0:
+            return v.clamp_min(0.0)
+        if self.dual is None or self.dual.shape[1:] != v.shape or self.dual.device != v.device:
+            self.dual = v.new_zeros(3, *v.shape)
+        z, self.dual = tv_prox(v, strength, self.dual, iterations=self.parameters.iterations)
+        return z
+
+
+def tv_prox(v: Tensor, strength: float, dual: Tensor, *, iterations: int) -> tuple[Tensor, Tensor]:
+    """One call of FGP: (z, dual) from v, (slices, y, x) float32, and a starting `dual`, (3, slices, y, x)."""
+    step = 1.0 / (12.0 * strength)  # ||D||^2 <= 4 per axis
+    momentum, ahead = 1.0, dual
+    for _ in range(iterations):
+        z = (v - strength * adjoint_gradient(ahead)).clamp_min_(0.0)
+        updated = _onto_unit_balls(ahead + step * gradient(z))
+        following = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * momentum**2))
+        ahead = updated + ((momentum - 1.0) / following) * (updated - dual)
+        dual, momentum = updated, following
+    return (v - strength * adjoint_gradient(dual)).clamp_min_(0.0), dual
+
+
+def gradient(z: Tensor) -> Tensor:
+    """Forward differences D z: (slices, y, x) -> (3, slices, y, x), zero across the last face of each axis."""
+    differences = z.new_zeros(3, *z.shape)
+    for axis in range(3):
+        length = z.shape[axis] - 1
+        torch.sub(z.narrow(axis, 1, length), z.narrow(axis, 0, length), out=differences[axis].narrow(axis, 0, length))
+    return differences
+
+
+def adjoint_gradient(p: Tensor) -> Tensor:
+    """D^T p: (3, slices, y, x) -> (slices, y, x)."""
+    result = torch.zeros_like(p[0])
+    for axis in range(3):
+        length = p.shape[axis + 1] - 1
+        part = p[axis].narrow(axis, 0, length)
+        result.narrow(axis, 1, length).add_(part)
+        result.narrow(axis, 0, length).sub_(part)
+    return result
+
+
+def total_variation(z: Tensor) -> float:
+    """TV(z) of a volume (slices, y, x)."""
+    return float(gradient(z).square().sum(0).sqrt().sum())
+
+
+def _onto_unit_balls(p: Tensor) -> Tensor:
+    return p / p.square().sum(0, keepdim=True).sqrt_().clamp_min_(1.0)

@@ -1,0 +1,162 @@
+"""Incremental ADMM: physics and prior correct each other, while the scan still adds angles.
+
+    minimise over x, z:   1/2 ||A x - y||^2_W + R(z)    subject to x = z
+
+    x <- argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x - z + u||^2      data step: (K + rho) x = b + rho (z - u), by CG
+    z <- prior(x + u)                                              network or total variation, never negative
+    u <- u + x - z
+
+Boyd et al. 2011; with a network as the prior, Zhao et al. 2025 (PFITRE). x, z and u stay warm between steps and across
+arriving angles. rho is a share of the summed weights, so that prior and data keep their balance while the data
+grow; u is the multiplier divided by rho and is rescaled with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pfitre_service.recon.conjugate_gradient import circulant_preconditioner, conjugate_gradient
+from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.parameters import AdmmParameters
+
+
+class Prior(Protocol):
+    """What the solver asks of a prior: one picture in, a likelier one out."""
+
+    def __call__(self, v: Tensor, scale: float) -> Tensor:
+        """(slices, size, size) float32 in and out; `scale`: the tomogram's scale of values."""
+
+
+@dataclass
+class AdmmState:
+    """The solver's memory, all (slices, size, size) float32."""
+
+    x: Tensor
+    """What the data say, helped by the prior: the result."""
+    z: Tensor
+    """What the prior made of it."""
+    u: Tensor
+    """Running sum of their disagreement (scaled multiplier)."""
+    rho: float = 0.0
+    """The rho that u is scaled by, absolute."""
+    scale: float = 0.0
+    """The tomogram's scale of values: robust, and slow to change."""
+    iterations: int = 0
+
+
+class IncrementalAdmm:
+    """ADMM on accumulators that may grow between steps."""
+
+    def __init__(self, data: NormalEquations, prior: Prior, parameters: AdmmParameters | None = None) -> None:
+        self.data = data
+        self.prior = prior
+        self.parameters = parameters if parameters is not None else AdmmParameters()
+        zero = torch.zeros_like(data.b)
+        self.state = AdmmState(x=zero, z=zero.clone(), u=zero.clone())
+        self._angles_seen = 0
+
+    def step(self) -> float:
+        """One iteration with all angles that are in by now; returns ||x - x_previous|| / ||x||."""
+        state, data = self.state, self.data
+        rho = self.parameters.rho * data.weight
+        if rho <= 0.0:
+            return math.nan
+        self._rescale(rho)
+        previous = state.x
+        state.x = conjugate_gradient(
+            lambda v: data.normal(v) + rho * v,
+            data.b + rho * (state.z - state.u),
+            state.x,
+            iterations=self.parameters.cg_iterations,
+            preconditioner=circulant_preconditioner(data, rho),
+        )
+        self._follow_scale()
+        state.z = self.prior(state.x + state.u, state.scale).clamp_min(0.0)
+        state.u = state.u + state.x - state.z
+        state.iterations += 1
+        return relative_distance(state.x, previous)
+
+    def solve(self, max_iterations: int | None = None) -> int:
+        """Steps until converged (see `AdmmParameters`); returns how many it took."""
+        limit = self.parameters.max_iterations if max_iterations is None else max_iterations
+        stop = StoppingRule(self.parameters.tolerance, limit)
+        while not stop(self.step()):
+            pass
+        return stop.steps
+
+    @property
+    def prior_gap(self) -> float:
+        """||z - x|| / ||x||: how far the prior and the data disagree."""
+        return relative_distance(self.state.x, self.state.z)
+
+    def _rescale(self, rho: float) -> None:
+        if self.state.rho > 0.0 and rho != self.state.rho:
+            self.state.u = self.state.u * (self.state.rho / rho)
+        self.state.rho = rho
+
+    def _follow_scale(self) -> None:
+        if self.data.angles == self._angles_seen:
+            return
+        self._angles_seen = self.data.angles
+        now = robust_scale(self.state.x)
+        self.state.scale = now if self.state.scale == 0.0 else 0.7 * self.state.scale + 0.3 * now
+
+
+class TikhonovSolver:
+    """The physics alone: argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x||^2, warm across arriving angles."""
+
+    def __init__(self, data: NormalEquations, parameters: AdmmParameters | None = None) -> None:
+        self.data = data
+        self.parameters = parameters if parameters is not None else AdmmParameters()
+        self.x = torch.zeros_like(data.b)
+
+    def step(self) -> float:
+        """`cg_iterations` further iterations; returns ||x - x_previous|| / ||x||."""
+        rho = self.parameters.physics_rho * self.data.weight
+        if rho <= 0.0:
+            return math.nan
+        previous = self.x
+        self.x = conjugate_gradient(
+            lambda v: self.data.normal(v) + rho * v,
+            self.data.b,
+            self.x,
+            iterations=self.parameters.cg_iterations,
+            preconditioner=circulant_preconditioner(self.data, rho),
+        )
+        return relative_distance(self.x, previous)
+
+
+class StoppingRule:
+    """True once a change has stayed below `tolerance` for three steps, or after `max_steps`."""
+
+    def __init__(self, tolerance: float, max_steps: int) -> None:
+        self.tolerance = tolerance
+        self.max_steps = max_steps
+        self.steps = 0
+        self._quiet = 0
+
+    def __call__(self, change: float) -> bool:
+        self.steps += 1
+        self._quiet = self._quiet + 1 if change < self.tolerance else 0
+        return self._quiet >= 3 or self.steps >= self.max_steps
+
+
+def relative_distance(x: Tensor, other: Tensor) -> float:
+    """||x - other|| / ||x||; zero where both are zero."""
+    distance = float(torch.linalg.vector_norm(x - other))
+    if distance == 0.0:
+        return 0.0
+    norm = float(torch.linalg.vector_norm(x))
+    return distance / norm if norm > 0.0 else math.inf
+
+
+def robust_scale(x: Tensor) -> float:
+    """99.5th percentile of |x|, from at most about two hundred thousand voxels."""
+    values = x.flatten()
+    values = values[:: max(1, values.numel() // 200_000)].abs()
+    return float(torch.sort(values).values[int(0.995 * (values.numel() - 1))])

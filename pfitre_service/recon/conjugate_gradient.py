@@ -1,0 +1,87 @@
+"""Conjugate gradient for many slices at once, with a circulant preconditioner.
+
+    solve (K + rho) x = r            K: normal operator of the data term, rho >= 0
+
+Hestenes & Stiefel 1952; every slice has its own step lengths, so a batch gives what each slice alone would give.
+The preconditioner is T. Chan's optimal circulant (T. Chan 1988; R. Chan & Ng 1996): of all circulant operators on the
+slice's own grid the one nearest to K. It is positive whenever K is, which the plain padded spectrum is not
+(a limited range of angles leaves it as low as -15 % of its maximum), and it costs a quarter of K's transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pfitre_service.recon.data_term import inner
+from pfitre_service.recon.fourier import convolve
+from pfitre_service.recon.normal_equations import NormalEquations
+
+LinearMap = Callable[[Tensor], Tensor]
+"""(slices, size, size) -> (slices, size, size)"""
+
+
+def conjugate_gradient(
+    operator: LinearMap,
+    right_side: Tensor,
+    start: Tensor,
+    *,
+    iterations: int,
+    tolerance: float = 0.0,
+    preconditioner: LinearMap | None = None,
+) -> Tensor:
+    """Solves operator(x) = right_side for each slice, from `start`; all (slices, size, size) float32.
+
+    Ends after `iterations`, or when every slice's residual is below `tolerance` times its right side.
+    """
+    precondition = preconditioner if preconditioner is not None else _identity
+    x = start.clone()
+    residual = right_side - operator(x)
+    target = tolerance**2 * inner(right_side, right_side)
+    direction = precondition(residual).clone()  # updated in place, as the residual is: they must not be one tensor
+    power = inner(residual, direction)
+    for _ in range(iterations):
+        if tolerance > 0.0 and bool((inner(residual, residual) <= target).all()):
+            break
+        image = operator(direction)
+        step = _ratio(power, inner(direction, image))
+        x.addcmul_(direction, step)
+        residual.addcmul_(image, step, value=-1.0)
+        preconditioned = precondition(residual)
+        previous, power = power, inner(residual, preconditioned)
+        direction.mul_(_ratio(power, previous)).add_(preconditioned)
+    return x
+
+
+def circulant_spectrum(data: NormalEquations) -> Tensor:
+    """Spectrum of the circulant operator nearest to K: (size, size // 2 + 1) float64, not negative.
+
+    Each displacement d counts as often as it occurs in a slice, (1 - |d_x|/size)(1 - |d_y|/size), and is folded on
+    to the grid.
+    """
+    size = data.geometry.size
+    offset = torch.arange(-(size - 1), size, device=data.device)
+    share = 1 - offset.abs().double() / size
+    folded = data.psf.new_zeros(size, size)
+    place = offset.remainder(size)
+    folded.index_put_((place[:, None], place[None, :]), data.psf * share[None, :] * share[:, None], accumulate=True)
+    return torch.fft.rfft2(folded).real.clamp_min(0.0)
+
+
+def circulant_preconditioner(data: NormalEquations, rho: float) -> LinearMap:
+    """(C + rho)^-1 with C the circulant operator nearest to K: symmetric and positive for rho > 0."""
+    size = data.geometry.size
+    transfer = (circulant_spectrum(data) + rho).reciprocal().to(torch.float32)
+    return lambda residual: convolve(residual, transfer, size)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Per-slice quotient as (slices, 1, 1) float32; zero where a slice has nothing left to solve."""
+    safe = torch.where(denominator > 0, denominator, torch.inf)
+    return (numerator / safe).to(torch.float32)[:, None, None]
+
+
+def _identity(residual: Tensor) -> Tensor:
+    return residual

@@ -1,0 +1,34 @@
+"""What may be set about the solver; imports nothing heavy, so that settings can be read without torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class AdmmParameters:
+    """How the solver balances, iterates and stops."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    rho: float = 0.5
+    """Pull of the prior on the data step, as a share of the summed weights of the angles."""
+    cg_iterations: int = 6
+    """Conjugate-gradient iterations of one data step (warm-started)."""
+    physics_rho: float = 0.1
+    """Tikhonov weight of the physics-only volume, as a share of the summed weights."""
+    tolerance: float = 5e-3
+    """The solver has converged when ||x - x_previous|| / ||x|| stays below this for three steps."""
+    max_iterations: int = 40
+    """Steps after the last angle at the most, converged or not."""
+
+    def __post_init__(self) -> None:
+        for name in ("rho", "physics_rho", "tolerance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        for name in ("cg_iterations", "max_iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -1,0 +1,69 @@
+"""The composition root: which processes make the service, and what each of them runs.
+
+    tiled    the catalogue (left out where `tiled.uri` names one that runs already)
+    proxy    0MQ in and out for RunEngines (left out where the beamline has one)
+    ingest   documents in, frames stored
+    worker   frames in, volume out
+
+`pfitre serve` runs them under one supervisor; in containers `pfitre process NAME` runs each alone.
+"""
+
+from __future__ import annotations
+
+from pfitre_service.config import Settings
+from pfitre_service.ingest import DocumentProxy
+from pfitre_service.service.connection import api_key
+from pfitre_service.service.ingestion import ingest_process
+from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
+
+
+def tiled_process(settings: Settings, context: ProcessContext) -> None:
+    """The embedded Tiled server."""
+    from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
+
+    run_server(
+        settings.data_dir,
+        host=settings.tiled.host,
+        port=settings.tiled.port,
+        api_key=api_key(settings),
+        anonymous_read=settings.tiled.allows_anonymous_read,
+        stop=BeatingStop(context),
+        on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
+    )
+
+
+def proxy_process(settings: Settings, context: ProcessContext) -> None:
+    """The 0MQ proxy."""
+    with DocumentProxy(settings.proxy.publish, settings.proxy.subscribe) as proxy:
+        context.health.set_state("idle", f"publishers to {proxy.in_address}, subscribers to {proxy.out_address}")
+        proxy.run(BeatingStop(context))
+
+
+def worker_process(settings: Settings, context: ProcessContext) -> None:
+    """The solver."""
+    from pfitre_service.service.worker import run_worker  # torch: two seconds that the other processes do without
+
+    run_worker(settings, context)
+
+
+PROCESSES: dict[str, ProcessMain] = {
+    "tiled": tiled_process,
+    "proxy": proxy_process,
+    "ingest": ingest_process,
+    "worker": worker_process,
+}
+
+
+def process_specs(settings: Settings) -> list[ProcessSpec]:
+    """The processes that these settings ask for, in the order of their start."""
+    embedded = settings.tiled.uri is None
+    catalog = ("tiled",) if embedded else ()
+    proxy = ("proxy",) if settings.proxy.enabled else ()
+    health, start_s = settings.health, settings.tiled.start_timeout_s
+    specs = {
+        "tiled": ProcessSpec("tiled", tiled_process, health.tiled, start_timeout_s=start_s),
+        "proxy": ProcessSpec("proxy", proxy_process, health.proxy),
+        "ingest": ProcessSpec("ingest", ingest_process, health.ingest, (*catalog, *proxy), start_s),
+        "worker": ProcessSpec("worker", worker_process, health.worker, catalog, start_s, heartbeat_timeout_s=300.0),
+    }
+    return [specs[name] for name in (*catalog, *proxy, "ingest", "worker")]

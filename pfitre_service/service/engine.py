@@ -1,0 +1,266 @@
+"""One tomogram in the making: counts in, a volume that grows better with every step out.
+
+The same engine serves the worker of a live scan and `reconstruct()` on stored data. It joins the parts:
+preprocess makes line integrals, recon accumulates and iterates, prior fills in what was not measured.
+
+    preview     first picture, by filtered back-projection
+    iterating   ADMM steps while angles may still come
+    converging  no more angles will come: steps until the stopping rule of `AdmmParameters` holds
+    refit       the held-out angles, whose error has been measured, are given to the solver too; again until it holds
+    final       done
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pfitre_service.config import PriorSettings
+from pfitre_service.errors import InputError, SettingsError
+from pfitre_service.model import FrameBatch, Measurement, Phase, Progress, ScanGeometry
+from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
+from pfitre_service.prior.total_variation import TotalVariation
+from pfitre_service.recon.admm import IncrementalAdmm, StoppingRule, TikhonovSolver
+from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
+from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.parameters import AdmmParameters
+
+MINIMUM_ANGLES = 2
+"""Fewer projections than this make no tomogram."""
+
+
+@dataclass(frozen=True)
+class EngineParameters:
+    """What the engine is told besides the data."""
+
+    measurement: Measurement = "line_integral"
+    heldout_every: int = 8
+    """Every so-manieth projection is held out; 0 holds none out."""
+    device: str = "auto"
+    preprocess: PreprocessParameters = field(default_factory=PreprocessParameters)
+    recon: AdmmParameters = field(default_factory=AdmmParameters)
+    prior: PriorSettings = field(default_factory=PriorSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The volumes of one revision, (z, y, x) float32."""
+
+    volume: NDArray[np.float32]
+    physics: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    """|z - x|: where prior and data disagree, in the volume's own unit. Zero without a prior."""
+
+
+class Engine:
+    """Accumulators, solver, prior and progress of one tomogram."""
+
+    def __init__(self, geometry: ScanGeometry, parameters: EngineParameters) -> None:
+        self.geometry = geometry
+        self.parameters = parameters
+        self.device = choose_device(parameters.device)
+        self.references: References | None = None
+        self.warnings: dict[str, None] = {}
+        """What a person should know, in order of appearance, each once."""
+        self.phase: Phase = "preview"
+        self.revision = 0
+        self.stored = 0
+        """Projections given to `add`, unusable ones included."""
+        self.unusable = 0
+        self._seconds = 0.0
+        self._solved = NormalEquations(geometry, device=self.device)
+        self._heldout = NormalEquations(geometry, device=self.device)
+        self._preview = FilteredBackprojection(geometry, device=self.device)
+        self._physics = TikhonovSolver(self._solved, parameters.recon)
+        self._admm = self._make_admm()
+        self._rule = self._new_rule()
+        self._settled = self._physics_settled = False
+        self._errors = (math.nan, math.nan)
+
+    def set_references(self, references: References | None) -> None:
+        """Flats and darks for the frames that will be added; `forget_frames` first if some are in already."""
+        if self.stored:
+            raise InputError("flats or darks changed after frames were added: forget_frames() and add them again")
+        self.references = references
+
+    def forget_frames(self) -> None:
+        """Empties the accumulators and keeps the volume: the frames are to be added again, corrected otherwise."""
+        fresh = Engine(self.geometry, self.parameters)
+        self._solved, self._heldout, self._preview = fresh._solved, fresh._heldout, fresh._preview
+        self._physics.data = self._solved
+        if self._admm is not None:
+            self._admm.data = self._solved
+        self.stored = self.unusable = 0
+
+    def add(self, batch: FrameBatch) -> None:
+        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+        with self._timed():
+            corrected = to_line_integrals(
+                batch.images, self.references, self.parameters.preprocess, self.parameters.measurement
+            )
+            self._take_warnings(batch, corrected.reasons, corrected.warnings)
+            usable = ~corrected.unusable
+            held = self._is_heldout(batch) & usable
+            for chosen, data in ((usable & ~held, self._solved), (held, self._heldout)):
+                if chosen.any():
+                    values = torch.from_numpy(corrected.values[chosen])
+                    angles = torch.from_numpy(batch.angles[chosen])
+                    data.add(values, angles)
+                    self._preview.add(values, angles)
+            self.stored += len(batch.images)
+            self.unusable += int(corrected.unusable.sum())
+            self._unsettle()
+
+    @property
+    def used(self) -> int:
+        """Projections in the solver's or the held-out accumulators."""
+        return self._solved.angles + self._heldout.angles
+
+    @property
+    def settled(self) -> bool:
+        """Whether another step would change nothing worth while, as long as no angle arrives."""
+        return self._settled or self.phase == "final"
+
+    def close(self) -> None:
+        """No more angles will come. Raises InputError when there are too few for a tomogram."""
+        if self.used < MINIMUM_ANGLES:
+            raise InputError(
+                f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self.used} usable "
+                f"of {self.stored} stored"
+            )
+        if self.phase != "final":
+            self.phase = "converging"
+            self._unsettle()
+
+    def step(self) -> Progress:
+        """One step: the preview first, then one iteration each call; moves on to the next phase when it is time."""
+        with self._timed():
+            self.revision += 1
+            if self.revision == 1:
+                return self._progress(change=math.nan)
+            change = self._step_solvers()
+            self._settled = self._rule(change)
+            if self.phase == "preview":
+                self.phase = "iterating"
+            progress = self._progress(change)
+            if self._settled:
+                self._move_on()
+        return progress if self.phase != "final" else self._as_final(progress)
+
+    def preview(self) -> NDArray[np.float32]:
+        """Filtered back-projection of all angles so far, (z, y, x) float32."""
+        return self._preview.picture(self._solved).cpu().numpy()
+
+    def pictures(self) -> Pictures:
+        """The volumes as they are now."""
+        if self.revision <= 1:
+            preview = self.preview()
+            return Pictures(preview, preview, np.zeros_like(preview))
+        physics = self._physics.x.cpu().numpy()
+        if self._admm is None:
+            return Pictures(physics, physics, np.zeros_like(physics))
+        gap = (self._admm.state.z - self._admm.state.x).abs()
+        return Pictures(self._admm.state.x.cpu().numpy(), physics, gap.cpu().numpy())
+
+    @property
+    def prior_name(self) -> str:
+        """The prior in use, by name."""
+        return "none" if self._admm is None else "tv"
+
+    def _make_admm(self) -> IncrementalAdmm | None:
+        chosen = self.parameters.prior
+        if chosen.name == "none":
+            return None
+        return IncrementalAdmm(self._solved, TotalVariation(chosen.tv), self.parameters.recon)
+
+    def _is_heldout(self, batch: FrameBatch) -> NDArray[np.bool_]:
+        every = self.parameters.heldout_every
+        rows = batch.first + np.arange(len(batch.images))
+        return (rows % every == every // 2) if every else np.zeros(len(rows), dtype=bool)
+
+    def _take_warnings(self, batch: FrameBatch, reasons: tuple[str, ...], warnings: tuple[str, ...]) -> None:
+        self.warnings.update(dict.fromkeys(warnings))
+        for row, reason in enumerate(reasons, start=batch.first):
+            if reason:
+                self.warnings[f"projection {row} was left out: {reason}"] = None
+
+    def _move_on(self) -> None:
+        if self.phase == "converging" and self._heldout.angles:
+            self.phase = "refit"
+            self._solved.merge(self._heldout)
+            self._heldout = NormalEquations(self.geometry, device=self.device)
+            self._unsettle()
+        elif self.phase in ("converging", "refit"):
+            self.phase = "final"
+
+    def _step_solvers(self) -> float:
+        """One iteration of physics, as long as it still moves, and of ADMM; the change of the result."""
+        physics_change = 0.0
+        if self._admm is None or not self._physics_settled:
+            physics_change = self._physics.step()
+            self._physics_settled = physics_change < self.parameters.recon.tolerance
+        return physics_change if self._admm is None else self._admm.step()
+
+    def _unsettle(self) -> None:
+        self._settled = self._physics_settled = False
+        self._rule = self._new_rule()
+
+    def _new_rule(self) -> StoppingRule:
+        return StoppingRule(self.parameters.recon.tolerance, self.parameters.recon.max_iterations)
+
+    def _result(self) -> Tensor:
+        if self.revision <= 1:
+            return self._preview.picture(self._solved)
+        return self._physics.x if self._admm is None else self._admm.state.x
+
+    def _progress(self, change: float) -> Progress:
+        result = self._result()
+        if self._heldout.angles:
+            physics = result if self.revision <= 1 or self._admm is None else self._physics.x
+            self._errors = (relative_residual(self._heldout, result), relative_residual(self._heldout, physics))
+        return Progress(
+            revision=self.revision,
+            phase=self.phase,
+            time=time.time(),
+            angles_stored=self.stored,
+            angles_used=self.used,
+            iterations=self.revision - 1,
+            residual=relative_residual(self._solved, result),
+            heldout_error=self._errors[0],
+            heldout_error_physics=self._errors[1],
+            change=change,
+            prior_gap=math.nan if self._admm is None or self.revision <= 1 else self._admm.prior_gap,
+            seconds=self._seconds,
+        )
+
+    def _as_final(self, progress: Progress) -> Progress:
+        return replace(progress, phase="final", seconds=self._seconds)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - begin
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of that name; `auto` takes a GPU where there is one. Raises SettingsError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"device {name!r} cannot be used here: {error}; try cpu or auto") from error
+    return device

@@ -1,0 +1,225 @@
+"""From documents to stored frames: the assembler decides, the store thread writes.
+
+    source (0MQ or a RunEngine in this process) -> TomogramAssembler -> actions -> StoreThread -> Tiled
+
+The worker finds out from Tiled, where only what is stored counts as received. So a scan is the same whether its
+documents came over 0MQ or from a callback, and whether or not a worker runs yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pfitre_service
+from pfitre_service.config import Settings, load_settings
+from pfitre_service.errors import StoreError
+from pfitre_service.ingest import (
+    AbandonTomogram,
+    Action,
+    AddDescriptor,
+    AddFrames,
+    AddReferences,
+    CloseTomogram,
+    DocumentRules,
+    LiveCallback,
+    Note,
+    OpenTomogram,
+    TomogramAssembler,
+    TomogramCounts,
+    ZmqSource,
+)
+from pfitre_service.model import TomogramKey
+from pfitre_service.service.connection import connect_catalog
+from pfitre_service.service.process import BeatingStop, ProcessContext
+from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.writer_thread import StoreThread
+
+logger = logging.getLogger(__name__)
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_ENDS: Mapping[str, Any] = {"success": "complete", "abort": "aborted", "fail": "failed"}
+_CLOSE_S = 6.0
+_RECENT_NOTES = 20
+
+
+class Ingestion:
+    """Carries out the assembler's actions on the store. Belongs to the thread that calls `handle`."""
+
+    def __init__(self, rules: DocumentRules, store: StoreThread, *, profile_name: str) -> None:
+        self._assembler = TomogramAssembler(rules)
+        self._rules = rules
+        self._store = store
+        self._profile_name = profile_name
+        self._documents: dict[TomogramKey, dict[str, Any]] = {}
+        """Start and descriptor documents of every open tomogram, as the store keeps them for a restart."""
+        self._frames_refused = 0
+        self._notes: deque[str] = deque(maxlen=_RECENT_NOTES)
+
+    def handle(self, name: str, document: dict[str, Any]) -> None:
+        """Takes in one document."""
+        self._carry_out(self._assembler.handle(name, document))
+
+    def expire(self) -> None:
+        """Gives up runs that were silent too long; called now and then."""
+        self._carry_out(self._assembler.expire(time.monotonic()))
+
+    def resume(self, catalog: Catalog) -> None:
+        """Goes on with the tomograms that were being received when the process before this one ended."""
+        for summary in catalog.summaries():
+            if summary.acquisition == "receiving":
+                self._resume_one(catalog, summary.key)
+
+    def report(self) -> tuple[str, str, dict[str, Any]]:
+        """State, reason and counters for the health page."""
+        counts, store = self._assembler.counts, self._store.state
+        details = {
+            **asdict(counts),
+            "refused_by_store": self._frames_refused,
+            "store": asdict(store),
+            "notes": list(self._notes),
+        }
+        if store.retrying_since is not None:
+            waiting = f"{store.waiting_frames} frames wait in memory"
+            return "waiting", f"the catalogue cannot be written: {store.last_error}; {waiting}", details
+        if counts.open_runs:
+            runs = ", ".join(f"{run.uid[:8]} ({run.projections} projections)" for run in counts.open_runs)
+            return "receiving", f"open runs: {runs}", details
+        last = counts.recent_runs[-1] if counts.recent_runs else None
+        ended = "no run yet" if last is None else f"last run {last.uid[:8]}: {last.state} {last.reason}".rstrip()
+        return "idle", ended, details
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            try:
+                self._carry_out_one(action)
+            except StoreError as error:
+                # The queue is full or the store is closed: said and counted here, seen as a gap in the scan.
+                if isinstance(action, AddFrames | AddReferences):
+                    self._frames_refused += len(action.frames)
+                self._note(logging.ERROR, str(error))
+
+    def _carry_out_one(self, action: Action) -> None:
+        match action:
+            case OpenTomogram():
+                self._open(action)
+            case AddDescriptor(key=key, descriptor=descriptor):
+                documents = self._documents[key]
+                documents["descriptors"] = [*documents["descriptors"], descriptor]
+                self._store.update(key, documents=documents)
+            case AddFrames(key=key, frames=frames) | AddReferences(key=key, frames=frames):
+                self._store.append(key, frames)
+            case CloseTomogram(key=key, exit_status=exit_status, reason=reason, counts=counts):
+                self._finish(key, _ENDS[exit_status], reason, counts)
+            case AbandonTomogram(key=key, reason=reason, counts=counts):
+                self._finish(key, "abandoned", reason, counts)
+            case Note(run_uid=run_uid, level=level, message=message):
+                self._note(_LEVELS[level], f"run {run_uid[:8]}: {message}" if run_uid else message)
+
+    def _open(self, action: OpenTomogram) -> None:
+        documents = {"start": action.start, "descriptors": list(action.descriptors)}
+        self._documents[action.key] = documents
+        metadata = {
+            "run_uids": [action.run_uid],
+            "scan_id": action.scan_id,
+            "sample": action.sample,
+            "measurement": action.measurement,
+            "geometry": {"axis": action.axis, "pixel_size_nm": action.pixel_size_nm},
+            "profile": self._profile_name,
+            "software": f"pfitre-service {pfitre_service.__version__}",
+        }
+        self._store.create(action.key, metadata, expected_frames=action.expected_frames, documents=documents)
+
+    def _finish(self, key: TomogramKey, state: Any, reason: str, counts: TomogramCounts) -> None:
+        self._documents.pop(key, None)
+        self._store.finish(key, state, reason or None, asdict(counts))
+
+    def _resume_one(self, catalog: Catalog, key: TomogramKey) -> None:
+        reader = catalog.reader(key)
+        acquisition = reader.acquisition()
+        start, descriptors = acquisition.documents.get("start"), acquisition.documents.get("descriptors", [])
+        if start is None:
+            self._store.finish(key, "abandoned", "its start document was not kept, so it cannot be resumed")
+            return
+        streams = {self._rules.role_of(document.get("name", "")): document["name"] for document in descriptors}
+        stored = [(streams[role], seq_num) for role, _, seq_num in reader.frame_ids() if role in streams]
+        geometry = acquisition.geometry
+        shape = None if geometry is None else (geometry.rows, geometry.columns)
+        self._carry_out(self._assembler.resume(start, descriptors, stored, shape))
+        logger.info("tomogram %s: resumed with %d frames stored", key, len(stored))
+
+    def _note(self, level: int, message: str) -> None:
+        logger.log(level, "%s", message)
+        if level >= logging.WARNING:
+            self._notes.append(message)
+
+
+def ingest_process(settings: Settings, context: ProcessContext) -> None:
+    """The process that listens for documents on 0MQ and stores their frames."""
+    source = ZmqSource(
+        settings.source.address,
+        prefix=settings.source.prefix.encode(),
+        max_message_bytes=settings.source.max_message_mib << 20,
+    )
+    with connect_catalog(settings) as catalog, _store_thread(settings, catalog) as store:
+        ingestion = Ingestion(settings.documents, store, profile_name=settings.profile_name)
+        ingestion.resume(catalog)
+
+        def tell() -> None:
+            ingestion.expire()
+            state, reason, details = ingestion.report()
+            if not source.counts.connected and state == "idle":
+                state, reason = "waiting", f"no document proxy at {settings.source.address} yet"
+            context.health.set_state(state, reason)
+            context.health.update({**details, "source": asdict(source.counts)})
+
+        source.run(ingestion.handle, BeatingStop(context), _at_most_every(0.5, tell))
+
+
+@contextmanager
+def live_tomography(profile: Path | None = None, settings: Settings | None = None) -> Iterator[LiveCallback]:
+    """A callback for a RunEngine in this process, which stores its scans for a running service:
+
+        with live_tomography() as live:
+            RE.subscribe(live)
+            RE(tomo_scan(...))
+
+    Leaving the block delivers and writes what still waits. Raises StoreError when the service's catalogue is not there.
+    """
+    chosen = settings if settings is not None else load_settings(profile)
+    with connect_catalog(chosen) as catalog, _store_thread(chosen, catalog) as store:
+        ingestion = Ingestion(chosen.documents, store, profile_name=chosen.profile_name)
+        with LiveCallback(ingestion.handle) as live:
+            yield live
+
+
+@contextmanager
+def _store_thread(settings: Settings, catalog: Catalog) -> Iterator[StoreThread]:
+    store = StoreThread(
+        catalog,
+        queue_bytes=settings.tiled.queue_mib << 20,
+        submit_timeout_s=settings.tiled.submit_timeout_s,
+    )
+    try:
+        yield store
+    finally:
+        store.close(_CLOSE_S)
+
+
+def _at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    due = 0.0
+
+    def limited() -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + seconds
+            call()
+
+    return limited

@@ -1,0 +1,145 @@
+"""Stored data through the same engine as a live scan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pfitre_service.config import PriorSettings, Settings
+from pfitre_service.errors import InputError
+from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
+from pfitre_service.preprocess import References
+from pfitre_service.service.engine import Engine, EngineParameters
+
+logger = logging.getLogger(__name__)
+
+_BATCH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What `reconstruct` returns."""
+
+    volume: NDArray[np.float32]
+    """(z, y, x): the result."""
+    physics: NDArray[np.float32]
+    """(z, y, x): the data alone, without a prior."""
+    trust: NDArray[np.float32]
+    """(z, y, x): |z - x|, where prior and data disagree."""
+    preview: NDArray[np.float32]
+    """(z, y, x): filtered back-projection."""
+    history: tuple[Progress, ...]
+    """One row a step; the held-out error in the last one is the volume's before the held-out angles were given back."""
+    geometry: ScanGeometry
+    prior: str
+    warnings: tuple[str, ...]
+
+    @property
+    def heldout_error(self) -> float:
+        """||A x - y|| / ||y|| on angles that the solver had not seen; NaN when none were held out."""
+        return self.history[-1].heldout_error
+
+    @property
+    def seconds(self) -> float:
+        """Compute time."""
+        return self.history[-1].seconds
+
+
+def reconstruct(
+    projections: ArrayLike,
+    angles: ArrayLike,
+    axis: float | None = None,
+    prior: Literal["auto", "none", "tv"] = "auto",
+    iterations: int | None = None,
+    device: str | None = None,
+    *,
+    flats: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
+    measurement: Measurement | None = None,
+    settings: Settings | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Reconstruction:
+    """Reconstructs a stored scan.
+
+    projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
+    are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
+    rotation axis, (columns-1)/2 by default. prior: "none" (physics alone), "tv", or "auto" (the best installed).
+    iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
+    else. on_progress: called after every step.
+
+    Raises InputError for data that do not fit each other or are too few.
+    """
+    chosen = settings if settings is not None else Settings()
+    images, degrees = _checked(projections, angles)
+    kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
+    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=axis)
+    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device))
+    if kind == "transmission":
+        engine.set_references(References.of(_stack(flats), _stack(darks), chosen.preprocess))
+    for batch in _batches(images, degrees):
+        engine.add(batch)
+    engine.close()
+    history: list[Progress] = []
+    while engine.phase != "final":
+        history.append(engine.step())
+        on_progress(history[-1])
+    pictures = engine.pictures()
+    return Reconstruction(
+        volume=pictures.volume,
+        physics=pictures.physics,
+        trust=pictures.trust,
+        preview=engine.preview(),
+        history=tuple(history),
+        geometry=geometry,
+        prior=engine.prior_name,
+        warnings=tuple(engine.warnings),
+    )
+
+
+def _parameters(
+    settings: Settings, measurement: Measurement, prior: Any, iterations: int | None, device: str | None
+) -> EngineParameters:
+    if iterations is not None and iterations < 1:
+        raise InputError(f"iterations must be at least 1, got {iterations}")
+    recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
+    if prior not in ("auto", "none", "tv"):
+        raise InputError(f'prior must be "auto", "none" or "tv"; got {prior!r}')
+    return EngineParameters(
+        measurement=measurement,
+        heldout_every=settings.worker.heldout_every,
+        device=device or settings.worker.device,
+        preprocess=settings.preprocess,
+        recon=recon,
+        prior=PriorSettings(name=prior, tv=settings.prior.tv),
+    )
+
+
+def _checked(projections: ArrayLike, angles: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    images = np.asarray(projections)
+    degrees = np.asarray(angles, dtype=np.float64)
+    if images.ndim != 3 or images.dtype.kind not in "biuf":
+        raise InputError(
+            f"projections must be real numbers (angle, row, column); got {images.dtype} of shape {images.shape}"
+        )
+    if degrees.shape != images.shape[:1]:
+        raise InputError(f"angles must be one per projection, ({len(images)},) degrees; got shape {degrees.shape}")
+    if not np.isfinite(degrees).all():
+        raise InputError("angles must be finite degrees; some are NaN or infinite")
+    return images, degrees
+
+
+def _stack(images: ArrayLike | None) -> NDArray[Any] | None:
+    return None if images is None else np.asarray(images)
+
+
+def _batches(images: NDArray[Any], degrees: NDArray[np.float64]) -> list[FrameBatch]:
+    length = max(1, _BATCH_BYTES // max(1, images[0].size * 4)) if len(images) else 1
+    return [
+        FrameBatch("projection", first, images[first : first + length], degrees[first : first + length])
+        for first in range(0, len(images), length)
+    ]

@@ -1,0 +1,48 @@
+"""Addresses of the form "host:port", and ports that are free right now."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from pfitre_service.errors import SettingsError
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """("127.0.0.1", 5568) of "127.0.0.1:5568", ("::1", 5568) of "[::1]:5568".
+
+    Raises:
+        SettingsError: the text is no such address.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"an address must read host:port with a port from 0 to 65535; got {address!r}")
+    return host, int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    """The inverse of `parse_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """`count` different TCP ports on which nobody listens at the moment of the call.
+
+    There is a race: the ports are released before they are returned, so another process may take one before its
+    user binds it. All of them are held until the last is chosen, so they never collide with each other, and the
+    kernel hands out ephemeral ports in an order that makes an early reuse unlikely. That is good enough for a demo
+    and for tests; whoever binds must still report "address in use" plainly, and a service has fixed ports.
+    """
+    with contextlib.ExitStack() as held:
+        ports = []
+        for _ in range(count):
+            probe = held.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            probe.bind((host, 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One port on which nobody listens at the moment of the call; see `free_ports` for the race."""
+    return free_ports(1, host)[0]

@@ -1,0 +1,178 @@
+"""The worker's own thread for writing results: the solver never waits for the catalogue.
+
+Of volumes the newest wins: one that was not written before the next is ready is skipped. Progress rows and the
+last status are never skipped. While the catalogue cannot write, the thread tries again, with growing pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from pfitre_service.errors import StoreError
+from pfitre_service.model import Progress, TomogramKey
+from pfitre_service.service.engine import Pictures
+from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.store.result import ResultWriter
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Status:
+    """What a tomogram's metadata shall say."""
+
+    state: str
+    reason: str
+    fields: dict[str, Any]
+
+
+@dataclass
+class _Pending:
+    rows: list[Progress] = field(default_factory=list)
+    pictures: tuple[int, Pictures] | None = None
+    status: Status | None = None
+
+
+class Publisher:
+    """Owns one thread, from entering the context to leaving it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._writers: dict[TomogramKey, ResultWriter] = {}
+        self._pending: OrderedDict[TomogramKey, _Pending] = OrderedDict()
+        self._published: dict[TomogramKey, int] = {}
+        self._condition = threading.Condition()
+        self._closing = threading.Event()
+        self._busy = False
+        self.problem: str | None = None
+        """Why nothing can be written now; None while writing works."""
+        self._thread = threading.Thread(target=self._work, name="pfitre-publisher", daemon=True)
+
+    def __enter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(timeout_s=5.0)
+
+    def close(self, timeout_s: float) -> None:
+        """Writes what waits, for `timeout_s` at most, and ends the thread."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._pending and not self._busy, timeout_s)
+            left = list(self._pending)
+            self._closing.set()
+            self._condition.notify_all()
+        self._thread.join(timeout_s)
+        if left:
+            logger.warning("results of %s were not written before the end: %s", left, self.problem or "no time left")
+
+    def submit(
+        self,
+        key: TomogramKey,
+        *,
+        rows: list[Progress] | None = None,
+        pictures: tuple[int, Pictures] | None = None,
+        status: Status | None = None,
+    ) -> None:
+        """Hands over progress rows, pictures with their revision, and the status that is true once they are written."""
+        with self._condition:
+            pending = self._pending.setdefault(key, _Pending())
+            pending.rows += rows or []
+            pending.pictures = pictures or pending.pictures
+            pending.status = status or pending.status
+            self._condition.notify_all()
+
+    def published_revision(self, key: TomogramKey) -> int:
+        """The newest revision of the volume that is in the catalogue; 0 for none from this process."""
+        return self._published.get(key, 0)
+
+    def is_done_with(self, key: TomogramKey) -> bool:
+        """Whether nothing of this tomogram waits to be written."""
+        with self._condition:
+            return key not in self._pending
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            key, pending = taken
+            self._until_written(key, pending)
+            with self._condition:
+                self._busy = False
+                self._condition.notify_all()
+
+    def _next(self) -> tuple[TomogramKey, _Pending] | None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._pending or self._closing.is_set())
+            if not self._pending or self._closing.is_set():
+                return None
+            self._busy = True
+            key = next(iter(self._pending))
+            return key, self._pending[key]
+
+    def _until_written(self, key: TomogramKey, pending: _Pending) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._write(key, self._take(key, pending))
+            except StoreUnavailableError as error:
+                if self.problem is None:
+                    logger.warning("tomogram %s: results wait: %s", key, error)
+                self.problem = str(error)
+                if self._closing.wait(pause):
+                    return
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except StoreError as error:
+                logger.error("tomogram %s: results are refused: %s", key, error)
+                self.problem = str(error)
+                self._writers.pop(key, None)
+                self._forget(key, pending)
+                return
+            else:
+                self.problem = None
+                if self._forget(key, pending):
+                    return
+
+    def _take(self, key: TomogramKey, pending: _Pending) -> _Pending:
+        """What is to be written now; the rest of `pending` may grow meanwhile."""
+        with self._condition:
+            return _Pending(list(pending.rows), pending.pictures, pending.status)
+
+    def _write(self, key: TomogramKey, work: _Pending) -> None:
+        writer = self._writers.get(key)
+        if writer is None:
+            writer = self._writers[key] = self._catalog.result_writer(key)
+        if work.rows:
+            writer.progress(work.rows)
+        if work.pictures is not None:
+            revision, pictures = work.pictures
+            writer.publish(pictures.volume, revision, physics=pictures.physics, trust=pictures.trust)
+            self._published[key] = revision
+        if work.status is not None:
+            writer.status(work.status.state, work.status.reason, **work.status.fields)
+        self._strike_out(key, work)
+
+    def _strike_out(self, key: TomogramKey, done: _Pending) -> None:
+        with self._condition:
+            pending = self._pending[key]
+            del pending.rows[: len(done.rows)]
+            pending.pictures = None if pending.pictures is done.pictures else pending.pictures
+            pending.status = None if pending.status is done.status else pending.status
+
+    def _forget(self, key: TomogramKey, pending: _Pending) -> bool:
+        """Drops the entry when nothing is left in it; whether it was dropped."""
+        with self._condition:
+            empty = not pending.rows and pending.pictures is None and pending.status is None
+            if empty or self.problem is not None:
+                del self._pending[key]
+                return True
+            return False

@@ -1,0 +1,113 @@
+"""`pfitre reconstruct FILE`: a stored scan through the engine, with a progress bar."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pfitre_service.config import Settings
+from pfitre_service.ingest import StoredScan, read_scan
+from pfitre_service.model import Progress as Step
+from pfitre_service.service.offline import Reconstruction, reconstruct
+from pfitre_service.service.results import check_output, write_result
+
+
+def reconstruct_file(
+    file: Path,
+    output: Path | None,
+    *,
+    angles: Path | None,
+    flats: Path | None,
+    darks: Path | None,
+    axis: float | None,
+    prior: Literal["auto", "none", "tv"],
+    iterations: int | None,
+    device: str | None,
+    overwrite: bool,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Reads, reconstructs, writes; the summary that `--json` prints. Raises InputError."""
+    console = Console(stderr=True)
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    with console.status(f"reading {file}"):
+        scan = read_scan(file, angles=angles, flats=flats, darks=darks)
+    console.print(_describe(scan))
+    result = _with_progress_bar(console, scan, axis, prior, iterations, device, settings)
+    for warning in result.warnings:
+        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
+    if output is not None:
+        write_result(output, result, scan.source)
+    summary = _summary(scan, result, output)
+    console.print(
+        f"{summary['iterations']} iterations in {result.seconds:.1f} s, prior {result.prior}, "
+        f"held-out error {result.heldout_error:.4f} (physics alone {summary['heldout_error_physics']:.4f})"
+        + (f", written to {output}" if output is not None else "; give --output to keep the volume"),
+        highlight=False,
+    )
+    return summary
+
+
+def _with_progress_bar(
+    console: Console,
+    scan: StoredScan,
+    axis: float | None,
+    prior: Literal["auto", "none", "tv"],
+    iterations: int | None,
+    device: str | None,
+    settings: Settings,
+) -> Reconstruction:
+    limit = iterations or settings.recon.max_iterations
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("accumulating", total=2 * limit)
+
+        def show(step: Step) -> None:
+            error = "" if math.isnan(step.heldout_error) else f", held-out error {step.heldout_error:.4f}"
+            words = f"{step.phase} {step.iterations}: residual {step.residual:.4f}{error}, change {step.change:.4f}"
+            bar.update(task, advance=1, description=words)
+
+        result = reconstruct(
+            scan.projections,
+            scan.angles,
+            axis=axis,
+            prior=prior,
+            iterations=iterations,
+            device=device,
+            flats=scan.flats,
+            darks=scan.darks,
+            measurement=scan.measurement,
+            settings=settings,
+            on_progress=show,
+        )
+        bar.update(task, completed=2 * limit)
+    return result
+
+
+def _describe(scan: StoredScan) -> str:
+    count, rows, columns = scan.projections.shape
+    kind = "line integrals" if scan.measurement == "line_integral" else "counts"
+    span = f"{scan.angles.min():g} to {scan.angles.max():g} degrees"
+    return f"{scan.source}: {count} projections of {rows} x {columns}, {kind}, {span}"
+
+
+def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> dict[str, Any]:
+    last = result.history[-1]
+    return {
+        "file": scan.source,
+        "output": output,
+        "axis": result.geometry.axis,
+        "heldout_error": result.heldout_error,
+        "heldout_error_physics": last.heldout_error_physics,
+        "seconds": result.seconds,
+        "residual": last.residual,
+        "iterations": last.iterations,
+        "frames_used": last.angles_used,
+        "volume_shape": list(result.volume.shape),
+        "prior": result.prior,
+        "warnings": list(result.warnings),
+    }

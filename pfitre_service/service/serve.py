@@ -1,0 +1,45 @@
+"""`pfitre serve`: the whole service under its supervisor; `pfitre process`: one process of it alone."""
+
+from __future__ import annotations
+
+import logging
+
+from pfitre_service.config import Settings
+from pfitre_service.errors import ServiceError, SettingsError
+from pfitre_service.service.composition import PROCESSES, process_specs
+from pfitre_service.service.connection import catalog_url
+from pfitre_service.service.process import run_process
+from pfitre_service.service.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+
+def run_service(settings: Settings, *, log_level: int) -> int:
+    """Runs until SIGINT or SIGTERM; the exit code. Raises ServiceError for what a restart cannot mend."""
+    supervisor = make_supervisor(settings, log_level=log_level)
+    logger.info("catalogue at %s, data in %s", catalog_url(settings), settings.data_dir.absolute())
+    if settings.proxy.enabled:
+        logger.info('RunEngines: RE.subscribe(bluesky.callbacks.zmq.Publisher("%s"))', settings.proxy.publish)
+    return supervisor.run()
+
+
+def make_supervisor(settings: Settings, *, log_level: int) -> Supervisor:
+    """The supervisor of the processes that `settings` ask for."""
+    _check_source(settings)
+    return Supervisor(process_specs(settings), settings, health_address=settings.health.supervisor, log_level=log_level)
+
+
+def run_alone(name: str, settings: Settings, *, log_level: int) -> int:
+    """Runs one process in the foreground; the exit code. Raises SettingsError for a name that is none."""
+    if name not in PROCESSES:
+        raise SettingsError(f"there is no process {name!r}; choose one of {', '.join(PROCESSES)}")
+    address = getattr(settings.health, name)
+    return run_process(name, PROCESSES[name], settings, address, log_level=log_level)
+
+
+def _check_source(settings: Settings) -> None:
+    if settings.proxy.enabled and settings.source.address != settings.proxy.subscribe:
+        raise ServiceError(
+            f"the service's own proxy hands out documents at {settings.proxy.subscribe}, but source.address is "
+            f"{settings.source.address}: set both to the same, or proxy.enabled=false to use the beamline's proxy"
+        )

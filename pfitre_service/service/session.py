@@ -1,0 +1,221 @@
+"""One tomogram in the worker: what is stored goes into the engine, what the engine makes is published."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pfitre_service.config import Settings
+from pfitre_service.errors import InputError
+from pfitre_service.model import Progress, Role, TomogramKey
+from pfitre_service.preprocess import PreprocessParameters, References
+from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters
+from pfitre_service.service.publisher import Publisher, Status
+from pfitre_service.store.catalog import TomogramSummary
+from pfitre_service.store.reader import Acquisition, TomogramReader
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """Reader, engine and publication of one tomogram. Every call is short: a batch of frames, or one step."""
+
+    def __init__(self, reader: TomogramReader, publisher: Publisher, settings: Settings) -> None:
+        self.key: TomogramKey = reader.key
+        self.engine: Engine | None = None
+        self.progress: Progress | None = None
+        self.acquisition: Acquisition | None = None
+        self._reader = reader
+        self._publisher = publisher
+        self._settings = settings
+        self._stored: dict[Role, int] = {"projection": 0, "flat": 0, "dark": 0}
+        self._references: tuple[int, int] = (0, 0)
+        self._ended = self._closed = False
+        self._reason = ""
+        self._expected: int | None = None
+        self._published_at = -math.inf
+        self._published_revision = 0
+        self._state = ""
+
+    def observe(self, summary: TomogramSummary) -> None:
+        """Takes note of what is stored by now."""
+        self._stored = dict(summary.frames)
+        self._expected = summary.expected_frames
+        if summary.acquisition != "receiving" and not self._ended:
+            self._ended = True
+            self._reason = _how_it_ended(summary)
+
+    @property
+    def unread(self) -> int:
+        """Projections that are stored and not yet in the engine."""
+        return self._stored["projection"] - (0 if self.engine is None else self.engine.stored)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a call of `work` would do something."""
+        if self.unread > 0 or self._new_references or (self._ended and not self._closed):
+            return True
+        return self.engine is not None and self.engine.used >= MINIMUM_ANGLES and not self.engine.settled
+
+    @property
+    def finished(self) -> bool:
+        """Whether the final volume and status are in the catalogue."""
+        return self._state == "final" and self._publisher.is_done_with(self.key)
+
+    def work(self) -> None:
+        """Reads a batch of frames if there are any, does one step, publishes if it is time.
+
+        Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
+        """
+        if self._new_references:
+            self._read_references()
+        if self.unread > 0:
+            self._read_batch()
+        if self._ended and self.unread <= 0 and not self._closed:
+            self._close()
+        engine = self.engine
+        if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
+            self.progress = engine.step()
+            self._publisher.submit(self.key, rows=[self.progress])
+        self._publish_if_due()
+
+    def fail(self, reason: str) -> None:
+        """Marks the tomogram as failed, for good."""
+        logger.error("tomogram %s failed: %s", self.key, reason)
+        self._state = "failed"
+        self._publisher.submit(self.key, status=Status("failed", reason, self._fields()))
+
+    @property
+    def state(self) -> str:
+        """receiving, iterating, final or failed."""
+        return self._state or "receiving"
+
+    def report(self) -> dict[str, Any]:
+        """The tomogram as the health page shows it."""
+        return {
+            "id": str(self.key),
+            "state": self.state,
+            "stored": self._stored["projection"],
+            "expected": self._expected,
+            "unread": self.unread,
+            "published_revision": self._publisher.published_revision(self.key),
+            **({} if self.progress is None else asdict(self.progress)),
+        }
+
+    @property
+    def _new_references(self) -> bool:
+        """Whether there are flats or darks that the engine, once there are frames for one, does not know of."""
+        return self._stored["projection"] > 0 and (self._stored["flat"], self._stored["dark"]) != self._references
+
+    def _read_references(self) -> None:
+        """Flats and darks as they are now; frames that were corrected with others are read again."""
+        engine = self._engine_for_frames()
+        if engine is None:
+            return
+        counts = (self._stored["flat"], self._stored["dark"])
+        references = stored_references(self._reader, self._settings.preprocess)
+        if engine.stored:
+            logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
+            engine.forget_frames()
+        engine.set_references(references)
+        self._references = counts
+
+    def _read_batch(self) -> None:
+        engine = self._engine_for_frames()
+        if engine is None:
+            return
+        for batch in self._reader.batches("projection", engine.stored, max_frames=self._settings.worker.batch_frames):
+            engine.add(batch)
+            return
+
+    def _engine_for_frames(self) -> Engine | None:
+        """The engine, made when the first projection has told how large frames are."""
+        if self.engine is None:
+            self.acquisition = self._reader.acquisition()
+            if self.acquisition.geometry is None:
+                return None
+            self.engine = Engine(
+                self.acquisition.geometry,
+                EngineParameters(
+                    measurement=self.acquisition.measurement,
+                    heldout_every=self._settings.worker.heldout_every,
+                    device=self._settings.worker.device,
+                    preprocess=self._settings.preprocess,
+                    recon=self._settings.recon,
+                    prior=self._settings.prior,
+                ),
+            )
+        return self.engine
+
+    def _close(self) -> None:
+        self._closed = True
+        if self.engine is None:
+            raise InputError(f"no projection was stored: {self._reason}")
+        try:
+            self.engine.close()
+        except InputError as error:
+            raise InputError(f"{error}: {self._reason}") from error
+
+    def _publish_if_due(self) -> None:
+        engine, now = self.engine, time.monotonic()
+        if engine is None or engine.revision == self._published_revision:
+            return
+        final = engine.phase == "final"
+        interval = self._settings.worker.publish_interval_s
+        if not final and engine.revision > 1 and now - self._published_at < interval and not engine.settled:
+            return
+        self._published_at, self._published_revision = now, engine.revision
+        self._state = "final" if final else "iterating"
+        reason = self._final_reason(engine) if final else ""
+        status = Status(self._state, reason, self._fields())
+        self._publisher.submit(self.key, pictures=(engine.revision, engine.pictures()), status=status)
+
+    def _final_reason(self, engine: Engine) -> str:
+        left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
+        return f"{engine.used} of {engine.stored} projections used{left_out}; {self._reason}"
+
+    def _fields(self) -> dict[str, Any]:
+        engine = self.engine
+        if engine is None:
+            return {"frames_used": 0}
+        progress = {} if self.progress is None else asdict(self.progress)
+        return {
+            "frames_used": engine.used,
+            "frames_unusable": engine.unusable,
+            "revision": engine.revision,
+            "prior": engine.prior_name,
+            "device": str(engine.device),
+            "warnings": list(engine.warnings)[:50],
+            "progress": {name: _finite(value) for name, value in progress.items()},
+            "parameters": {
+                "recon": asdict(self._settings.recon),
+                "prior": self._settings.prior.model_dump(),
+                "preprocess": asdict(self._settings.preprocess),
+                "heldout_every": self._settings.worker.heldout_every,
+            },
+        }
+
+
+def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
+    """Flats and darks of a tomogram as they are stored now."""
+    stacks = {}
+    for role in ("flat", "dark"):
+        images = [batch.images for batch in reader.batches(role)]
+        stacks[role] = np.concatenate(images) if images else None
+    return References.of(stacks["flat"], stacks["dark"], parameters)
+
+
+def _how_it_ended(summary: TomogramSummary) -> str:
+    reason = f" ({summary.reason})" if summary.reason else ""
+    expected = summary.expected_frames
+    of_expected = f" of {expected} announced" if expected is not None else ""
+    return f"scan {summary.acquisition}{reason} with {summary.frames['projection']}{of_expected} projections"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,158 @@
+"""The worker process: finds tomograms in the catalogue, turns their frames into volumes, round after round.
+
+Everything it knows comes from the catalogue, so a worker that starts in mid-scan, or again after a crash, goes through
+the same motions as one that was there from the first frame. A round: see what is stored, give one tomogram a turn (read
+a batch, one step, publish if due), beat. One tomogram's failure is that tomogram's alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+import torch
+
+from pfitre_service.config import Settings
+from pfitre_service.errors import InputError, StoreError
+from pfitre_service.model import TomogramKey
+from pfitre_service.service.connection import connect_catalog
+from pfitre_service.service.engine import choose_device
+from pfitre_service.service.process import ProcessContext
+from pfitre_service.service.publisher import Publisher
+from pfitre_service.service.session import Session
+from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.failure import StoreUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_ENDED = ("final", "failed")
+
+
+class Turn(Protocol):
+    """What the choice of the next turn looks at."""
+
+    @property
+    def unread(self) -> int:
+        """Projections that wait."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn would do something."""
+
+
+AnyTurn = TypeVar("AnyTurn", bound=Turn)
+
+
+def next_turn(waiting: Iterable[AnyTurn], last: AnyTurn | None) -> AnyTurn | None:
+    """Who works next: in turn, beginning after `last`; those with unread projections before those without."""
+    able = [one for one in waiting if one.has_work]
+    if not able:
+        return None
+    start = able.index(last) + 1 if last in able else 0
+    in_order = able[start:] + able[:start]
+    return next((one for one in in_order if one.unread > 0), in_order[0])
+
+
+class Worker:
+    """The sessions of all unfinished tomograms."""
+
+    def __init__(self, catalog: Catalog, publisher: Publisher, settings: Settings) -> None:
+        self._catalog = catalog
+        self._publisher = publisher
+        self._settings = settings
+        self._sessions: dict[TomogramKey, Session] = {}
+        self._given_up: set[TomogramKey] = set()
+        self._last: Session | None = None
+        self._last_ended: dict[str, object] | None = None
+        self.problem: str | None = None
+        """Why nothing can be done now; None while all is well."""
+
+    def observe(self) -> None:
+        """Learns what the catalogue holds by now; opens sessions for tomograms that are new."""
+        for summary in self._catalog.summaries():
+            if summary.status in _ENDED or summary.key in self._given_up:
+                continue
+            if summary.key not in self._sessions:
+                reader = self._catalog.reader(summary.key)
+                self._sessions[summary.key] = Session(reader, self._publisher, self._settings)
+                logger.info("tomogram %s: taken up", summary.key)
+            self._sessions[summary.key].observe(summary)
+
+    def work(self) -> bool:
+        """Gives one tomogram a turn; False when none has anything to do."""
+        session = next_turn(self._sessions.values(), self._last)
+        self._forget_finished()
+        if session is None:
+            return False
+        self._last = session
+        try:
+            session.work()
+        except InputError as error:
+            self._give_up(session, str(error))
+        except StoreUnavailableError:
+            raise
+        except (StoreError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
+            logger.exception("tomogram %s failed", session.key)
+            self._give_up(session, f"{type(error).__name__}: {error}")
+        return True
+
+    def report(self, context: ProcessContext) -> None:
+        """Tells health what goes on."""
+        health, sessions = context.health, list(self._sessions.values())
+        health.update({"tomograms": [session.report() for session in sessions], "last_ended": self._last_ended})
+        problem = self.problem or self._publisher.problem
+        states = {session.state for session in sessions}
+        if problem is not None:
+            health.set_state("waiting", problem)
+        elif "iterating" in states:
+            health.set_state("iterating", f"{len(sessions)} tomograms in work")
+        elif sessions:
+            health.set_state("receiving", f"{len(sessions)} tomograms open, fewer than two projections so far")
+        elif self._last_ended is not None:
+            health.set_state(str(self._last_ended["state"]), f"tomogram {self._last_ended['id']}; waiting for the next")
+        else:
+            health.set_state("idle", "no tomogram is open")
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        session.fail(reason)
+        self._given_up.add(session.key)
+        self._end(session)
+
+    def _forget_finished(self) -> None:
+        for session in [one for one in self._sessions.values() if one.finished]:
+            logger.info("tomogram %s: final", session.key)
+            self._end(session)
+
+    def _end(self, session: Session) -> None:
+        self._last_ended = session.report()
+        del self._sessions[session.key]
+
+
+def run_worker(settings: Settings, context: ProcessContext) -> None:
+    """The worker's main loop, until `context.stop`."""
+    device = choose_device(settings.worker.device)
+    torch.set_num_threads(settings.worker.threads or max(1, (os.cpu_count() or 1) - 1))
+    torch.set_flush_denormal(True)  # a CPU takes a hundred times longer over numbers next to zero
+    with connect_catalog(settings) as catalog, Publisher(catalog) as publisher:
+        worker = Worker(catalog, publisher, settings)
+        logger.info("worker on %s", device)
+        observed_at = -1.0
+        while not context.stop.is_set():
+            context.health.beat()
+            busy = False
+            try:
+                if time.monotonic() - observed_at >= settings.worker.poll_interval_s:
+                    worker.observe()
+                    observed_at = time.monotonic()
+                busy = worker.work()
+                worker.problem = None
+            except StoreUnavailableError as error:
+                if worker.problem is None:
+                    logger.warning("the catalogue is out of reach, trying again: %s", error)
+                worker.problem = str(error)
+            worker.report(context)
+            if not busy:
+                context.stop.wait(settings.worker.poll_interval_s)

@@ -1,0 +1,227 @@
+"""The receiving side's writer: frames into their arrays first, then their rows into `frames`.
+
+The row is the commit point. Frames without a row do not count; after a crash the writer goes on at the number of rows
+and overwrites what lies beyond.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.model import Frame, Role, TomogramKey
+from pfitre_service.store import layout, nodes
+from pfitre_service.store.failure import FramesRefusedError, StoreMissingError, StoreUnavailableError
+from pfitre_service.store.layout import AcquisitionState, FrameId
+from pfitre_service.store.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+# One request: large enough to hide the 60 ms that each costs, small enough for memory on both sides.
+_REQUEST_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What one call of `append` did."""
+
+    stored: int
+    duplicates: int
+    """Frames that were stored before: same role, run uid and seq_num."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What every frame of one array has in common."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype}"
+
+
+class AcquisitionWriter:
+    """The only writer of one tomogram's frames. Not safe to share between threads.
+
+    After StoreUnavailableError the same call may simply be made again: the writer first looks up what was stored.
+    """
+
+    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+        self.key = key
+        self._wire = wire
+        self._kinds: dict[Role, _Kind] = {}
+        self._rows: dict[Role, int] = dict.fromkeys(layout.ARRAY_OF_ROLE, 0)
+        self._ids: set[FrameId] = set()
+        self._in_step = False
+        self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
+
+    @property
+    def stored(self) -> dict[Role, int]:
+        """Frames stored per role."""
+        self._get_in_step()
+        return dict(self._rows)
+
+    def seq_nums(self) -> frozenset[FrameId]:
+        """(role, run uid, seq_num) of every stored frame."""
+        self._get_in_step()
+        return frozenset(self._ids)
+
+    def append(self, frames: Sequence[Frame]) -> Appended:
+        """Store `frames` in their order; those stored before are skipped and counted.
+
+        Raises:
+            FramesRefusedError: some have another shape or dtype than their array; all others were stored.
+            StoreUnavailableError: not stored, or not all; call again with the same frames.
+            StoreError: the catalogue refuses.
+        """
+        self._get_in_step()
+        names = {layout.frame_id(frame) for frame in frames}
+        late = len(names & self._ids & self._unconfirmed)
+        fresh = self._without_duplicates(frames)
+        fitting, refused, reasons = self._fitting(fresh)
+        self._unconfirmed |= {layout.frame_id(frame) for frame in fitting}
+        self._in_step = False  # until the last row is known to be stored
+        for batch in _batches(fitting):
+            self._store(batch)
+        if fitting or late:
+            self.update(counts=self._rows)
+        self._in_step = True
+        self._unconfirmed.clear()
+        done = Appended(stored=len(fitting) + late, duplicates=len(frames) - len(fresh) - late)
+        if refused:
+            raise FramesRefusedError("; ".join(reasons), refused, stored=done.stored, duplicates=done.duplicates)
+        return done
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the acquisition's metadata, such as `expected_frames` or `documents`."""
+        nodes.patch_metadata(self._wire, layout.node_path(self.key, layout.FRAMES), fields)
+
+    def reopen(self) -> None:
+        """More frames come for an acquisition that was closed."""
+        self.update(state="receiving", reason=None, closed=None)
+
+    def close(self, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None) -> None:
+        """Say how the acquisition ended; `counts` is whatever the receiving side counted (late, lost, refused)."""
+        self._get_in_step()
+        received = dict(counts or {})
+        self.update(state=state, reason=reason, received=received, counts=self._rows, closed=time.time())
+        logger.info(
+            "tomogram %s: acquisition %s (%s), stored %s", self.key, state, reason or "no reason given", self._rows
+        )
+
+    def _get_in_step(self) -> None:
+        """Learn from the store what is there: at the start, and after every failure."""
+        if self._in_step:
+            return
+        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), ("role", "run_uid", "seq_num"))
+        ids = list(zip(table["role"], table["run_uid"], table["seq_num"], strict=True))
+        self._ids = set(ids)
+        self._rows = {role: sum(r == role for r, _, _ in ids) for role in layout.ARRAY_OF_ROLE}
+        self._kinds = {role: kind for role in layout.ARRAY_OF_ROLE if (kind := self._kind_in_store(role)) is not None}
+        self._in_step = True
+
+    def _kind_in_store(self, role: Role) -> _Kind | None:
+        try:
+            node = nodes.get_node(self._wire, layout.node_path(self.key, layout.ARRAY_OF_ROLE[role]))
+        except StoreMissingError:
+            return None
+        return _Kind((node.shape[1], node.shape[2]), node.dtype)
+
+    def _without_duplicates(self, frames: Sequence[Frame]) -> list[Frame]:
+        fresh: dict[FrameId, Frame] = {}
+        for frame in frames:
+            name = layout.frame_id(frame)
+            if name not in self._ids:
+                fresh.setdefault(name, frame)
+        return list(fresh.values())
+
+    def _fitting(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame], list[str]]:
+        """Frames that fit, frames that do not, and why not. The first frame of a role sets its array's kind."""
+        fitting, refused, reasons = [], [], []
+        expected = dict(self._kinds)
+        for frame in frames:
+            reason = _misfit(frame, expected)
+            if reason is None:
+                fitting.append(frame)
+            else:
+                refused.append(frame)
+                reasons.append(f"tomogram {self.key}, run {frame.run_uid}, {frame.role} {frame.seq_num}: {reason}")
+        return fitting, refused, reasons
+
+    def _store(self, batch: Sequence[Frame]) -> None:
+        """Images of every role, then their rows in one go."""
+        rows: list[int] = []
+        ordered: list[Frame] = []
+        for role in layout.ARRAY_OF_ROLE:
+            frames = [frame for frame in batch if frame.role == role]
+            if not frames:
+                continue
+            first = self._rows[role]
+            images = np.stack([_native(frame.image) for frame in frames])
+            self._ensure_array(role, images)
+            nodes.write_rows_of_array(self._wire, layout.node_path(self.key, layout.ARRAY_OF_ROLE[role]), images, first)
+            rows += range(first, first + len(frames))
+            ordered += frames
+        columns = layout.frame_columns(ordered, rows)
+        schema = layout.table_schema(layout.FRAME_COLUMNS)
+        nodes.append_to_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns, schema)
+        for frame in ordered:
+            self._rows[frame.role] += 1
+            self._ids.add(layout.frame_id(frame))
+
+    def _ensure_array(self, role: Role, images: NDArray[Any]) -> None:
+        if role in self._kinds:
+            return
+        rows, columns = images.shape[1:]
+        created = nodes.create_array(
+            self._wire,
+            layout.container_path(self.key),
+            layout.ARRAY_OF_ROLE[role],
+            shape=(0, rows, columns),
+            # A frame a chunk: no frame is ever rewritten for the sake of the next, and the array is never longer than
+            # what was written (Tiled starts an array with one whole chunk, of zeros).
+            chunks=((1,), (rows,), (columns,)),
+            dims=layout.FRAME_DIMS,
+            dtype=images.dtype,
+        )
+        if not created:
+            raise StoreUnavailableError(f"tomogram {self.key}: another writer made its {role} array meanwhile")
+        self._kinds[role] = _Kind((rows, columns), images.dtype)
+
+
+def _native(image: NDArray[Any]) -> NDArray[Any]:
+    """Same values, this machine's byte order."""
+    return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
+
+
+def _misfit(frame: Frame, expected: dict[Role, _Kind]) -> str | None:
+    """Why the frame cannot go into its array; None where it can. Fills in what the first frame of a role settles."""
+    image = frame.image
+    if frame.role not in layout.ARRAY_OF_ROLE:
+        return f"its role is {frame.role!r}, none of {', '.join(layout.ARRAY_OF_ROLE)}"
+    if image.ndim != 2 or 0 in image.shape or image.dtype.kind not in "biuf":
+        return f"a frame must be two-dimensional and real; got shape {image.shape} of {image.dtype}"
+    kind = _Kind((image.shape[0], image.shape[1]), image.dtype.newbyteorder("="))
+    wanted = expected.setdefault(frame.role, kind)
+    return None if kind == wanted else f"the array holds frames of {wanted}; this one has {kind}"
+
+
+def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Runs of frames of at most `_REQUEST_BYTES`, one at least."""
+    batch: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if batch and size + frame.image.nbytes > _REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(frame)
+        size += frame.image.nbytes
+    if batch:
+        yield batch

@@ -1,0 +1,169 @@
+"""The catalogue of tomograms: making them, listing them, and the readers and writers of each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from pfitre_service.model import Role, TomogramKey
+from pfitre_service.store import layout, nodes
+from pfitre_service.store.acquisition import AcquisitionWriter
+from pfitre_service.store.layout import AcquisitionState
+from pfitre_service.store.reader import TomogramReader
+from pfitre_service.store.result import ResultWriter
+from pfitre_service.store.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 100
+_SETTLED = ("final", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class TomogramSummary:
+    """What a list of tomograms shows of one."""
+
+    key: TomogramKey
+    metadata: dict[str, Any]
+    """The container's: sample, run uids, status and its reason, parameters."""
+    acquisition: AcquisitionState
+    reason: str | None
+    """Why the acquisition ended."""
+    expected_frames: int | None
+    frames: dict[Role, int]
+    """Stored frames per role; may lag behind `frames` by the batch that is being written."""
+    revision: int | None
+    """Of the stored volume; None until there is one."""
+
+    @property
+    def status(self) -> str:
+        return str(self.metadata.get("status", "idle"))
+
+
+class Catalog:
+    """A connection to the catalogue. Safe to share between threads; its writers are not."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._settled: dict[str, TomogramSummary] = {}
+
+    @classmethod
+    def connect(
+        cls, uri: str, api_key: str | None, *, timeout_s: float = 60.0, request_timeout_s: float = 20.0
+    ) -> Catalog:
+        """Wait for the server at `uri` and check that `api_key` opens it; without a key the catalogue is only read.
+
+        Raises:
+            StoreUnavailableError: nothing answered within `timeout_s`.
+            StoreError: it answers, and refuses.
+        """
+        wire = Wire(uri, api_key, timeout_s=request_timeout_s)
+        try:
+            wire.wait_ready(timeout_s)
+            if api_key is not None:
+                nodes.create_container(wire, "", layout.ROOT, {})
+            nodes.get_node(wire, layout.ROOT)
+        except BaseException:
+            wire.close()
+            raise
+        logger.info("connected to Tiled at %s", wire.uri)
+        return cls(wire)
+
+    @property
+    def uri(self) -> str:
+        """The server's root address."""
+        return self._wire.uri
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create(
+        self,
+        key: TomogramKey,
+        metadata: Mapping[str, Any],
+        *,
+        expected_frames: int | None = None,
+        documents: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Make a tomogram, ready for frames. False where it is there already: it is resumed, its metadata left alone.
+
+        Args:
+            metadata: sample, run_uids, geometry (see `layout.geometry_document`; rows and columns may be missing),
+                measurement, profile, software version.
+            documents: start and descriptor documents that a restart needs.
+        """
+        document = {"status": "receiving", "created": time.time(), **metadata}
+        created = nodes.create_container(self._wire, layout.ROOT, key.id, document)
+        acquisition = {"state": "receiving", "expected_frames": expected_frames, "documents": dict(documents or {})}
+        schema = layout.table_schema(layout.FRAME_COLUMNS)
+        nodes.create_table(self._wire, layout.container_path(key), layout.FRAMES, schema, acquisition)
+        if created:
+            logger.info("tomogram %s: created", key)
+        return created
+
+    def keys(self) -> list[TomogramKey]:
+        """Every tomogram, newest last."""
+        keys: list[TomogramKey] = []
+        while True:
+            page = nodes.list_nodes(self._wire, layout.ROOT, limit=_PAGE, offset=len(keys))
+            keys += [TomogramKey(node.key) for node in page]
+            if len(page) < _PAGE:
+                return keys
+
+    def summaries(self, newest: int = 20) -> list[TomogramSummary]:
+        """The newest tomograms, newest last. One request, and one more for each that has not come to its end."""
+        containers = nodes.list_nodes(self._wire, layout.ROOT, limit=newest, newest_first=True)
+        return [self._summary(container) for container in reversed(containers)]
+
+    def summary(self, key: TomogramKey) -> TomogramSummary:
+        """Raises StoreMissingError where there is no such tomogram."""
+        return self._summary(nodes.get_node(self._wire, layout.container_path(key)))
+
+    def acquisition_writer(self, key: TomogramKey) -> AcquisitionWriter:
+        return AcquisitionWriter(self._wire, key)
+
+    def result_writer(self, key: TomogramKey) -> ResultWriter:
+        return ResultWriter(self._wire, key)
+
+    def reader(self, key: TomogramKey) -> TomogramReader:
+        return TomogramReader(self._wire, key)
+
+    def _summary(self, container: nodes.Node) -> TomogramSummary:
+        kept = self._settled.get(container.key)
+        if kept is not None and kept.metadata == container.metadata:
+            return kept
+        key = TomogramKey(container.key)
+        children = {node.key: node for node in nodes.list_nodes(self._wire, layout.container_path(key))}
+        summary = _summarize(key, container.metadata, children)
+        if summary.status in _SETTLED and summary.acquisition != "receiving":
+            self._settled[container.key] = summary
+        else:
+            self._settled.pop(container.key, None)
+        return summary
+
+
+def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str, nodes.Node]) -> TomogramSummary:
+    frames = children[layout.FRAMES].metadata if layout.FRAMES in children else {}
+    volume = children["volume"].metadata if "volume" in children else {}
+    counts = frames.get("counts") or {}
+    return TomogramSummary(
+        key=key,
+        metadata=metadata,
+        acquisition=frames.get("state", "receiving"),
+        reason=frames.get("reason"),
+        expected_frames=frames.get("expected_frames"),
+        frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
+        revision=volume.get("revision"),
+    )

@@ -1,0 +1,113 @@
+"""How one tomogram lies in the catalogue (DESIGN.md, section 4): names of nodes, columns of tables.
+
+One writer per node: the receiving side writes `projections`, `flats`, `darks` and `frames` with its metadata; the
+worker writes `volume`, `physics`, `trust`, `progress` and, after creation, the container's metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal
+
+from pfitre_service.model import Frame, Progress, Role, ScanGeometry, TomogramKey
+
+ROOT = "tomograms"
+FRAMES = "frames"
+PROGRESS = "progress"
+ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats", "dark": "darks"}
+FRAME_DIMS = ("angle", "row", "column")
+VOLUME_DIMS = ("z", "y", "x")
+
+ResultName = Literal["volume", "physics", "trust"]
+AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
+"""Of the frames; every state but the first is an end."""
+
+FrameId = tuple[str, str, int]
+"""(role, run uid, seq_num): one frame, wherever it came from."""
+
+FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "seq_num", "time")
+PROGRESS_COLUMNS = tuple(field.name for field in fields(Progress))
+_INTEGERS = {"index", "seq_num", "revision", "angles_stored", "angles_used", "iterations"}
+_TEXTS = {"role", "run_uid", "phase"}
+
+
+def container_path(key: TomogramKey) -> str:
+    return f"{ROOT}/{key.id}"
+
+
+def node_path(key: TomogramKey, name: str) -> str:
+    return f"{ROOT}/{key.id}/{name}"
+
+
+def table_schema(columns: Sequence[str]) -> Any:
+    """The pyarrow.Schema of `frames` or `progress`."""
+    import pyarrow
+
+    def kind(name: str) -> Any:
+        if name in _TEXTS:
+            return pyarrow.string()
+        return pyarrow.int64() if name in _INTEGERS else pyarrow.float64()
+
+    return pyarrow.schema([(name, kind(name)) for name in columns])
+
+
+def frame_id(frame: Frame) -> FrameId:
+    return (frame.role, frame.run_uid, frame.seq_num)
+
+
+def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, list[Any]]:
+    """Rows of `frames`; rows[i] is where frames[i] lies in the array of its role."""
+    return {
+        "role": [frame.role for frame in frames],
+        "index": [int(row) for row in rows],
+        "angle": [float(frame.angle) for frame in frames],
+        "run_uid": [frame.run_uid for frame in frames],
+        "seq_num": [int(frame.seq_num) for frame in frames],
+        "time": [float(frame.time) for frame in frames],
+    }
+
+
+def progress_columns(rows: Sequence[Progress]) -> dict[str, list[Any]]:
+    return {name: [getattr(row, name) for row in rows] for name in PROGRESS_COLUMNS}
+
+
+def progress_rows(columns: Mapping[str, Sequence[Any]]) -> list[Progress]:
+    """What `progress_columns` made; NaN comes back from SQL as null."""
+    names = PROGRESS_COLUMNS
+    return [
+        Progress(**{name: _cell(name, value) for name, value in zip(names, row, strict=True)})
+        for row in zip(*(columns[name] for name in names), strict=True)
+    ]
+
+
+def number(value: float | None) -> float:
+    """A float column's cell: null is NaN."""
+    return float("nan") if value is None else float(value)
+
+
+def geometry_document(geometry: ScanGeometry) -> dict[str, Any]:
+    """Geometry as the container's metadata holds it."""
+    return {field.name: getattr(geometry, field.name) for field in fields(geometry)}
+
+
+def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None) -> ScanGeometry | None:
+    """Geometry from the container's metadata; what it leaves open comes from the frames. None while neither tells."""
+    rows, columns = document.get("rows"), document.get("columns")
+    if frame_shape is not None:
+        rows, columns = frame_shape
+    if rows is None or columns is None:
+        return None
+    return ScanGeometry.of(
+        rows=int(rows),
+        columns=int(columns),
+        axis=document.get("axis"),
+        size=document.get("size"),
+        pixel_size_nm=document.get("pixel_size_nm"),
+    )
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name in _TEXTS:
+        return str(value)
+    return int(value) if name in _INTEGERS else number(value)

@@ -1,0 +1,200 @@
+"""What the store does with Tiled's nodes: containers, growing arrays, blocked arrays, appendable tables.
+
+Paths are relative to the server's root: `tomograms/{id}/projections`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pfitre_service.errors import StoreError
+from pfitre_service.store.failure import StoreConflictError
+from pfitre_service.store.plain import plain
+from pfitre_service.store.wire import Params, Wire
+
+_ARROW = "application/vnd.apache.arrow.file"
+_OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node as the server describes it now."""
+
+    key: str
+    metadata: dict[str, Any]
+    structure: dict[str, Any]
+
+    @classmethod
+    def of(cls, resource: Mapping[str, Any]) -> Node:
+        attributes = resource["attributes"]
+        return cls(
+            key=str(resource["id"]),
+            metadata=dict(attributes.get("metadata") or {}),
+            structure=dict(attributes.get("structure") or {}),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an array."""
+        return tuple(int(n) for n in self.structure["shape"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of an array."""
+        from tiled.structures.array import BuiltinDtype
+
+        dtype: np.dtype[Any] = BuiltinDtype.from_json(self.structure["data_type"]).to_numpy_dtype()
+        return dtype
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Of an array: lengths of the chunks along each axis."""
+        return tuple(tuple(int(n) for n in axis) for axis in self.structure["chunks"])
+
+
+def get_node(wire: Wire, path: str) -> Node:
+    """Raises StoreMissingError where there is none."""
+    return Node.of(_data(wire, f"metadata/{path}"))
+
+
+def list_nodes(wire: Wire, path: str, *, limit: int = 100, offset: int = 0, newest_first: bool = False) -> list[Node]:
+    """Children of a container with their metadata, in order of creation."""
+    params: Params = {
+        "page[limit]": limit,
+        "page[offset]": offset,
+        "omit_links": True,
+        "sort": "-" if newest_first else "",
+    }
+    return [Node.of(resource) for resource in _data(wire, f"search/{path}", params)]
+
+
+def create_container(wire: Wire, parent: str, key: str, metadata: Mapping[str, Any]) -> bool:
+    """False where it is there already (it is left as it is)."""
+    return _create(wire, parent, key, "container", metadata, [])
+
+
+def create_array(
+    wire: Wire,
+    parent: str,
+    key: str,
+    *,
+    shape: Sequence[int],
+    chunks: Sequence[Sequence[int]],
+    dims: Sequence[str],
+    dtype: DTypeLike,
+) -> bool:
+    """An empty array. False where a node of this name is there already."""
+    from tiled.structures.array import ArrayStructure, BuiltinDtype
+    from tiled.structures.data_source import DataSource
+
+    structure = ArrayStructure(
+        data_type=BuiltinDtype.from_numpy_dtype(np.dtype(dtype)),
+        shape=tuple(shape),
+        chunks=tuple(tuple(axis) for axis in chunks),
+        dims=tuple(dims),
+    )
+    source = dataclasses.asdict(DataSource(structure_family="array", structure=structure))
+    return _create(wire, parent, key, "array", {}, [source])
+
+
+def create_table(wire: Wire, parent: str, key: str, schema: Any, metadata: Mapping[str, Any]) -> bool:
+    """An empty table that grows by rows; `schema` is a pyarrow.Schema. False where it is there already."""
+    from tiled.structures.data_source import DataSource
+    from tiled.structures.table import TableStructure
+
+    source = DataSource(
+        structure_family="table",
+        structure=TableStructure.from_schema(schema, 1),
+        mimetype="application/x-tiled-sql-table",
+    )
+    return _create(wire, parent, key, "table", metadata, [dataclasses.asdict(source)])
+
+
+def patch_metadata(wire: Wire, path: str, fields: Mapping[str, Any]) -> None:
+    """Set `fields` and leave the others; a field set to None is removed."""
+    body = {
+        "metadata": plain(fields),
+        "specs": None,
+        "content-type": "application/merge-patch+json",
+    }
+    # Kept revisions would make a row in the catalogue of every step of every reconstruction.
+    wire.send_json("PATCH", f"metadata/{path}", body, {"drop_revision": True})
+
+
+def write_rows_of_array(wire: Wire, path: str, data: NDArray[Any], first: int) -> None:
+    """Write `data` (row, ...) from row `first` on; the array grows to hold it. dtype and shape must be the array's."""
+    offset = ",".join(str(n) for n in (first, *(0 for _ in data.shape[1:])))
+    params: Params = {"offset": offset, "shape": ",".join(map(str, data.shape)), "extend": True}
+    wire.send_bytes("PATCH", f"array/full/{path}", data.tobytes(), _OCTETS, params)
+
+
+def write_block(wire: Wire, path: str, data: NDArray[Any], block: tuple[int, ...]) -> None:
+    """Write one whole chunk of an array."""
+    params = {"block": ",".join(map(str, block))}
+    wire.send_bytes("PUT", f"array/block/{path}", data.tobytes(), _OCTETS, params)
+
+
+def read_rows_of_array(wire: Wire, path: str, first: int, stop: int, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+    """Rows `first` to `stop` of an array whose rows have `shape` and `dtype`; a new array.
+
+    Raises:
+        StoreError: the server holds fewer rows than that.
+    """
+    if stop <= first:
+        return np.empty((0, *shape), dtype)
+    content = wire.get_bytes(f"array/full/{path}", {"slice": f"{first}:{stop}", "format": _OCTETS})
+    expected = (stop - first) * int(np.prod(shape)) * dtype.itemsize
+    if len(content) != expected:
+        raise StoreError(f"{path} should hold rows {first} to {stop}, {expected} bytes; the server sent {len(content)}")
+    return np.frombuffer(content, dtype).reshape(stop - first, *shape).copy()
+
+
+def append_to_table(wire: Wire, path: str, columns: Mapping[str, Sequence[Any]], schema: Any) -> None:
+    """Append rows. Not idempotent: after StoreUnavailableError look at the table before trying again."""
+    import pyarrow
+
+    table = pyarrow.table(dict(columns), schema=schema)
+    sink = io.BytesIO()
+    with pyarrow.ipc.new_file(sink, schema) as file:
+        file.write_table(table)
+    wire.send_bytes("PATCH", f"table/partition/{path}", sink.getvalue(), _ARROW, {"partition": 0})
+
+
+def read_table(wire: Wire, path: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of a table, in the order in which rows came."""
+    import pyarrow
+
+    content = wire.get_bytes(f"table/full/{path}", {"format": _ARROW, "column": list(columns)})
+    table = pyarrow.ipc.open_file(content).read_all()
+    return {name: table.column(name).to_pylist() for name in columns}
+
+
+def _data(wire: Wire, path: str, params: Params | None = None) -> Any:
+    answer = wire.get_json(path, params)
+    if "data" not in answer:
+        raise StoreError(f"what answers at {wire.uri} is no Tiled server: {str(answer)[:80]!r}")
+    return answer["data"]
+
+
+def _create(
+    wire: Wire, parent: str, key: str, family: str, metadata: Mapping[str, Any], sources: list[dict[str, Any]]
+) -> bool:
+    body = {
+        "id": key,
+        "structure_family": family,
+        "metadata": plain(metadata),
+        "specs": [],
+        "data_sources": plain(sources, f"{parent}/{key}"),
+    }
+    try:
+        wire.send_json("POST", f"metadata/{parent}", body)
+    except StoreConflictError:
+        return False
+    return True

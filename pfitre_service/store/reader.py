@@ -1,0 +1,160 @@
+"""Reading one tomogram back: for the worker, for a restart, for people."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.model import FrameBatch, Measurement, Progress, Role, ScanGeometry, TomogramKey
+from pfitre_service.store import layout, nodes
+from pfitre_service.store.failure import StoreMissingError
+from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
+from pfitre_service.store.wire import Wire
+
+# The server refuses answers of over 300 MB.
+_ANSWER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How far the frames of a tomogram are, as the receiving side last said."""
+
+    state: AcquisitionState
+    reason: str | None
+    expected_frames: int | None
+    geometry: ScanGeometry | None
+    """None until the first projection is stored, unless the run said before how large frames are."""
+    measurement: Measurement
+    documents: dict[str, Any]
+    """Start and descriptor documents, for a restart."""
+    received: dict[str, int]
+    """What the receiving side counted when it closed the acquisition: late, lost, refused."""
+
+    @property
+    def ended(self) -> bool:
+        """No more frames will come."""
+        return self.state != "receiving"
+
+
+class TomogramReader:
+    """Reads what is stored now; nothing is kept between calls. Safe to use while others write."""
+
+    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+        self.key = key
+        self._wire = wire
+
+    def metadata(self) -> dict[str, Any]:
+        """The container's metadata: sample, run uids, geometry, status, parameters."""
+        return nodes.get_node(self._wire, layout.container_path(self.key)).metadata
+
+    def acquisition(self) -> Acquisition:
+        """Raises StoreMissingError where the tomogram does not exist."""
+        container = self.metadata()
+        frames = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).metadata
+        array = self._node("projections")
+        shape = None if array is None else (array.shape[1], array.shape[2])
+        return Acquisition(
+            state=frames.get("state", "receiving"),
+            reason=frames.get("reason"),
+            expected_frames=frames.get("expected_frames"),
+            geometry=layout.geometry_of(container.get("geometry") or {}, shape),
+            measurement=container.get("measurement") or "transmission",
+            documents=dict(frames.get("documents") or {}),
+            received=dict(frames.get("received") or {}),
+        )
+
+    def counts(self) -> dict[Role, int]:
+        """Stored frames per role, from the rows of `frames`."""
+        found = Counter(self._frames(("role",))["role"])
+        return {role: found[role] for role in layout.ARRAY_OF_ROLE}
+
+    def frame_ids(self) -> frozenset[FrameId]:
+        """(role, run uid, seq_num) of every stored frame."""
+        table = self._frames(("role", "run_uid", "seq_num"))
+        return frozenset(zip(table["role"], table["run_uid"], table["seq_num"], strict=True))
+
+    def angles(self, role: Role = "projection") -> NDArray[np.float64]:
+        """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""
+        table = self._frames(("role", "index", "angle"))
+        rows = [
+            (index, layout.number(angle))
+            for name, index, angle in zip(table["role"], table["index"], table["angle"], strict=True)
+            if name == role
+        ]
+        return np.array([angle for _, angle in sorted(rows, key=lambda row: row[0])], np.float64)
+
+    def batches(
+        self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = _ANSWER_BYTES
+    ) -> Iterator[FrameBatch]:
+        """Stored frames of `role` from row `start` to the last row that `frames` has at the time of the call.
+
+        Args:
+            max_frames: at most so many frames a batch.
+            max_bytes: at most so many bytes a batch; one frame at least.
+        """
+        angles = self.angles(role)
+        if start >= len(angles):
+            return
+        path = layout.node_path(self.key, layout.ARRAY_OF_ROLE[role])
+        node = nodes.get_node(self._wire, path)
+        shape, dtype = node.shape[1:], node.dtype
+        length = max(1, min(max_bytes, _ANSWER_BYTES) // (math.prod(shape) * dtype.itemsize))
+        length = length if max_frames is None else max(1, min(length, max_frames))
+        for first in range(start, len(angles), length):
+            stop = min(first + length, len(angles))
+            images = nodes.read_rows_of_array(self._wire, path, first, stop, shape, dtype)
+            yield FrameBatch(role=role, first=first, images=images, angles=angles[first:stop])
+
+    def volume(self) -> NDArray[np.float32] | None:
+        """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""
+        return self._result("volume")
+
+    def physics(self) -> NDArray[np.float32] | None:
+        """The physics-only volume, as `volume`."""
+        return self._result("physics")
+
+    def trust(self) -> NDArray[np.float32] | None:
+        """The trust map, as `volume`."""
+        return self._result("trust")
+
+    def revision(self, name: ResultName = "volume") -> int | None:
+        """Of the progress row that the stored array belongs to; None until it is published whole."""
+        node = self._node(name)
+        return None if node is None else node.metadata.get("revision")
+
+    def progress(self) -> list[Progress]:
+        """Every row of `progress`, oldest first."""
+        try:
+            columns = nodes.read_table(self._wire, layout.node_path(self.key, layout.PROGRESS), layout.PROGRESS_COLUMNS)
+        except StoreMissingError:
+            return []
+        return layout.progress_rows(columns)
+
+    def _frames(self, columns: tuple[str, ...]) -> dict[str, list[Any]]:
+        return nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
+
+    def _node(self, name: str) -> nodes.Node | None:
+        try:
+            return nodes.get_node(self._wire, layout.node_path(self.key, name))
+        except StoreMissingError:
+            return None
+
+    def _result(self, name: ResultName) -> NDArray[np.float32] | None:
+        node = self._node(name)
+        if node is None or node.metadata.get("revision") is None:
+            return None
+        path = layout.node_path(self.key, name)
+        result = np.empty(node.shape, np.float32)
+        depth = max(1, _ANSWER_BYTES // (4 * math.prod(node.shape[1:])))
+        for first in range(0, node.shape[0], depth):
+            stop = min(first + depth, node.shape[0])
+            result[first:stop] = nodes.read_rows_of_array(
+                self._wire, path, first, stop, node.shape[1:], np.dtype(np.float32)
+            )
+        return result

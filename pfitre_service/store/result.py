@@ -1,0 +1,139 @@
+"""The worker's writer: volume, physics and trust by slabs, rows of progress, the tomogram's status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import StoreError
+from pfitre_service.model import Progress, TomogramKey
+from pfitre_service.store import layout, nodes
+from pfitre_service.store.failure import StoreMissingError
+from pfitre_service.store.layout import ResultName
+from pfitre_service.store.wire import Wire
+
+# A chunk, and a request: a slice across all slabs opens few files, and one slab is written in about 60 ms.
+_SLAB_BYTES = 8 << 20
+
+
+def slab_depth(shape: tuple[int, int, int]) -> int:
+    """Slices per slab of a float32 volume of `shape` (z, y, x)."""
+    return max(1, min(shape[0], _SLAB_BYTES // (4 * shape[1] * shape[2])))
+
+
+class ResultWriter:
+    """The only writer of one tomogram's results. Not safe to share between threads.
+
+    Every call may be made again after StoreUnavailableError.
+    """
+
+    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+        self.key = key
+        self._wire = wire
+        self._chunks: dict[ResultName, tuple[tuple[int, ...], ...]] = {}
+        self._has_progress = False
+        self._doubtful = True  # whether the table may hold rows that this writer does not know of
+
+    def publish(
+        self,
+        volume: NDArray[np.float32],
+        revision: int,
+        *,
+        physics: NDArray[np.float32] | None = None,
+        trust: NDArray[np.float32] | None = None,
+        slabs: Sequence[int] | None = None,
+    ) -> None:
+        """Write the arrays and then set their `revision`; the volume's is set last of all.
+
+        Args:
+            volume, physics, trust: (z, y, x) float32, one shape.
+            revision: of the progress row these belong to.
+            slabs: numbers of the slabs to write, `slab_depth` slices each; None writes all.
+
+        Raises:
+            StoreError: another shape or dtype than what is stored, or than float32 (z, y, x).
+        """
+        results: dict[ResultName, NDArray[np.float32] | None] = {"trust": trust, "physics": physics, "volume": volume}
+        for name, array in results.items():
+            if array is not None:
+                self._check(name, array, volume.shape)
+        for name, array in results.items():
+            if array is not None:
+                self._publish_one(name, array, revision, slabs)
+
+    def progress(self, rows: Sequence[Progress]) -> None:
+        """Append rows to `progress`; after a failure, rows that did arrive are not written twice."""
+        path = layout.node_path(self.key, layout.PROGRESS)
+        schema = layout.table_schema(layout.PROGRESS_COLUMNS)
+        if not self._has_progress:
+            nodes.create_table(self._wire, layout.container_path(self.key), layout.PROGRESS, schema, {})
+            self._has_progress = True
+        if self._doubtful:
+            columns = nodes.read_table(self._wire, path, ("revision", "time"))
+            there = set(zip(columns["revision"], columns["time"], strict=True))
+            rows = [row for row in rows if (row.revision, row.time) not in there]
+        if not rows:
+            return
+        self._doubtful = True
+        nodes.append_to_table(self._wire, path, layout.progress_columns(rows), schema)
+        self._doubtful = False
+
+    def status(self, state: str, reason: str | None, **fields: Any) -> None:
+        """Set the tomogram's `status` (idle, receiving, iterating, final, failed), its reason, and any other field."""
+        document = {**fields, "status": state, "reason": reason, "status_time": time.time()}
+        nodes.patch_metadata(self._wire, layout.container_path(self.key), document)
+
+    def _check(self, name: ResultName, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+        if array.ndim != 3 or array.dtype != np.float32 or array.shape != shape:
+            raise StoreError(
+                f"tomogram {self.key}: {name} must be float32 (z, y, x) of shape {shape}; "
+                f"got {array.dtype} {array.shape}"
+            )
+
+    def _publish_one(
+        self, name: ResultName, array: NDArray[np.float32], revision: int, slabs: Sequence[int] | None
+    ) -> None:
+        depths = self._layout_of(name, array)
+        path = layout.node_path(self.key, name)
+        starts = np.concatenate(([0], np.cumsum(depths)))
+        for slab in range(len(depths)) if slabs is None else slabs:
+            if not 0 <= slab < len(depths):
+                raise StoreError(f"tomogram {self.key}: {name} has slabs 0 to {len(depths) - 1}; got {slab}")
+            block = np.ascontiguousarray(array[starts[slab] : starts[slab + 1]])
+            nodes.write_block(self._wire, path, block, (slab, 0, 0))
+        nodes.patch_metadata(self._wire, path, {"revision": int(revision), "time": time.time()})
+
+    def _layout_of(self, name: ResultName, array: NDArray[np.float32]) -> tuple[int, ...]:
+        """Depths of the slabs of a stored array, which is made where it is missing."""
+        if name not in self._chunks:
+            self._chunks[name] = self._find_or_create(name, array)
+        return self._chunks[name][0]
+
+    def _find_or_create(self, name: ResultName, array: NDArray[np.float32]) -> tuple[tuple[int, ...], ...]:
+        path = layout.node_path(self.key, name)
+        try:
+            node = nodes.get_node(self._wire, path)
+        except StoreMissingError:
+            rows, height, width = array.shape
+            depth = slab_depth((rows, height, width))
+            depths = [min(depth, rows - first) for first in range(0, rows, depth)]
+            nodes.create_array(
+                self._wire,
+                layout.container_path(self.key),
+                name,
+                shape=array.shape,
+                chunks=(depths, (height,), (width,)),
+                dims=layout.VOLUME_DIMS,
+                dtype=np.float32,
+            )
+            node = nodes.get_node(self._wire, path)
+        if node.shape != array.shape or node.dtype != array.dtype:
+            raise StoreError(
+                f"tomogram {self.key}: the stored {name} is {node.dtype} {node.shape}, the new one {array.dtype} "
+                f"{array.shape}; give the new reconstruction a tomogram of its own"
+            )
+        return node.chunks

@@ -1,0 +1,296 @@
+"""The thread that writes to the catalogue, so that whoever receives frames never waits for it.
+
+Jobs are done in order. Frames of one tomogram that wait behind each other go out in one write. While the catalogue
+cannot write (server gone, disk full, folder read-only) the first job is tried again, with growing pauses, for as long
+as the service lives; what comes meanwhile waits in a queue bounded by bytes. Nothing is dropped: when the queue stays
+full, `append` raises, and the frames it was given are counted as refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pfitre_service.errors import StoreError
+from pfitre_service.model import Frame, Role, TomogramKey
+from pfitre_service.store.acquisition import AcquisitionWriter
+from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.failure import FramesRefusedError, StoreUnavailableError
+from pfitre_service.store.layout import AcquisitionState
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+# What one request under way may still take when time is up.
+_GRACE_S = 2.0
+# One write of coalesced frames; beyond this a batch costs latency and saves nothing.
+_COALESCE_BYTES = 64 << 20
+
+OnStored = Callable[[TomogramKey, Mapping[Role, int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What the thread is doing; for health and for people."""
+
+    waiting_jobs: int = 0
+    waiting_frames: int = 0
+    waiting_bytes: int = 0
+    stored_frames: int = 0
+    duplicate_frames: int = 0
+    refused_frames: int = 0
+    """Frames that did not fit their array, or for which the queue had no room."""
+    failed_jobs: int = 0
+    """Jobs that the catalogue refused for good."""
+    retrying_since: float | None = None
+    """Seconds since the epoch of the first failure of the job that is being tried again; None while writing works."""
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    what: str
+    key: TomogramKey
+    run: Callable[[AcquisitionWriter], None] | None = None
+    frames: tuple[Frame, ...] = ()
+    nbytes: int = 0
+
+
+@dataclass(slots=True)
+class _Queue:
+    jobs: deque[_Job] = field(default_factory=deque)
+    nbytes: int = 0
+    """Of every job not finished, the one in hand included."""
+
+
+class StoreThread:
+    """Owns one thread, from construction to `close`.
+
+    Args:
+        catalog: where to write; shared, not closed by this class.
+        queue_bytes: frames that may wait.
+        submit_timeout_s: longest that `append` waits for room.
+        on_stored: called from the thread after frames were stored, with the counts of that tomogram; must not raise.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        queue_bytes: int = 1 << 30,
+        submit_timeout_s: float = 10.0,
+        on_stored: OnStored | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._queue_bytes = queue_bytes
+        self._submit_timeout_s = submit_timeout_s
+        self._on_stored = on_stored
+        self._condition = threading.Condition()
+        self._queue = _Queue()
+        self._state = StoreState()
+        self._closing = False
+        self._give_up = threading.Event()
+        self._writers: dict[TomogramKey, AcquisitionWriter] = {}
+        self._thread = threading.Thread(target=self._work, name="pfitre-store", daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> StoreState:
+        with self._condition:
+            waiting = sum(len(job.frames) for job in self._queue.jobs)
+            return replace(
+                self._state,
+                waiting_jobs=len(self._queue.jobs),
+                waiting_frames=waiting,
+                waiting_bytes=self._queue.nbytes,
+            )
+
+    def create(
+        self,
+        key: TomogramKey,
+        metadata: Mapping[str, Any],
+        *,
+        expected_frames: int | None = None,
+        documents: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`Catalog.create`, in its turn."""
+
+        def run(writer: AcquisitionWriter) -> None:
+            self._catalog.create(key, metadata, expected_frames=expected_frames, documents=documents)
+
+        self._submit(_Job("create", key, run=run))
+
+    def append(self, key: TomogramKey, frames: Sequence[Frame]) -> None:
+        """`AcquisitionWriter.append`, in its turn. Images must not change afterwards.
+
+        Raises:
+            StoreError: the queue stayed full for `submit_timeout_s`, or the thread is closed; no frame is kept.
+        """
+        nbytes = sum(frame.image.nbytes for frame in frames)
+        self._submit(_Job("append", key, frames=tuple(frames), nbytes=nbytes))
+
+    def update(self, key: TomogramKey, **fields: Any) -> None:
+        """`AcquisitionWriter.update`, in its turn."""
+        self._submit(_Job("update", key, run=lambda writer: writer.update(**fields)))
+
+    def finish(
+        self, key: TomogramKey, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None
+    ) -> None:
+        """`AcquisitionWriter.close`, in its turn: after every frame of the tomogram."""
+        received = dict(counts or {})
+        self._submit(_Job("finish", key, run=lambda writer: writer.close(state, reason, received)))
+
+    def close(self, timeout_s: float) -> StoreState:
+        """Write what waits, for `timeout_s` at most, and end the thread. What is left then is in the answer."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        self._thread.join(timeout_s)
+        self._give_up.set()
+        self._thread.join(_GRACE_S)
+        left = self.state
+        if left.waiting_jobs:
+            logger.error(
+                "store closed with %d jobs and %d frames not written: %s",
+                left.waiting_jobs,
+                left.waiting_frames,
+                left.last_error or "no time left",
+            )
+        return left
+
+    def _submit(self, job: _Job) -> None:
+        with self._condition:
+            room = self._condition.wait_for(lambda: self._closing or self._has_room(job), self._submit_timeout_s)
+            if self._closing or not room:
+                self._state = replace(self._state, refused_frames=self._state.refused_frames + len(job.frames))
+                why = "the store is closed" if self._closing else f"its queue of {self._queue_bytes >> 20} MiB is full"
+                raise StoreError(
+                    f"tomogram {job.key}: {len(job.frames)} frames refused, {why} "
+                    f"(last error: {self._state.last_error or 'none'}); they must be read back from their source"
+                )
+            self._queue.jobs.append(job)
+            self._queue.nbytes += job.nbytes
+            self._condition.notify_all()
+
+    def _has_room(self, job: _Job) -> bool:
+        # A job larger than the whole queue may pass alone: refusing it for ever would help nobody.
+        return job.nbytes == 0 or self._queue.nbytes == 0 or self._queue.nbytes + job.nbytes <= self._queue_bytes
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            if self._until_done(job):
+                self._forget(job)
+            else:
+                return
+
+    def _next(self) -> _Job | None:
+        """The first job, with the frames of its tomogram that wait right behind; it stays in the queue until done."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._queue.jobs or self._closing)
+            if not self._queue.jobs:
+                return None
+            job = self._queue.jobs.popleft()
+            while self._queue.jobs and _joins(job, self._queue.jobs[0]):
+                more = self._queue.jobs.popleft()
+                job = replace(job, frames=job.frames + more.frames, nbytes=job.nbytes + more.nbytes)
+            self._queue.jobs.appendleft(job)
+            return job
+
+    def _until_done(self, job: _Job) -> bool:
+        """Try until it works or is refused for good. False where the thread was told to give up."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._do(job)
+            except StoreUnavailableError as error:
+                self._note_retry(job, error)
+                if self._give_up.wait(pause):
+                    return False
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except FramesRefusedError as error:
+                self._note_refused(job, error)
+                return True
+            except StoreError as error:
+                self._note_failed(job, error)
+                return True
+            except Exception as error:  # the thread's edge: one bad job must not stop all others
+                logger.exception("store: job %s of tomogram %s failed", job.what, job.key)
+                self._note_failed(job, StoreError(f"{type(error).__name__}: {error}"))
+                return True
+            else:
+                self._note_done(job)
+                return True
+
+    def _do(self, job: _Job) -> None:
+        writer = self._writers.get(job.key)
+        if writer is None:
+            writer = self._writers[job.key] = self._catalog.acquisition_writer(job.key)
+        if job.run is not None:
+            job.run(writer)
+            if job.what == "finish":
+                del self._writers[job.key]
+            return
+        done = writer.append(job.frames)
+        self._count(stored=done.stored, duplicates=done.duplicates)
+        self._announce(job.key, writer)
+
+    def _announce(self, key: TomogramKey, writer: AcquisitionWriter) -> None:
+        if self._on_stored is not None:
+            self._on_stored(key, writer.stored)
+
+    def _count(self, *, stored: int = 0, duplicates: int = 0, refused: int = 0) -> None:
+        with self._condition:
+            self._state = replace(
+                self._state,
+                stored_frames=self._state.stored_frames + stored,
+                duplicate_frames=self._state.duplicate_frames + duplicates,
+                refused_frames=self._state.refused_frames + refused,
+            )
+
+    def _note_done(self, job: _Job) -> None:
+        with self._condition:
+            recovered = self._state.retrying_since is not None
+            self._state = replace(self._state, retrying_since=None)
+        if recovered:
+            logger.info("store: writing works again (%s of tomogram %s)", job.what, job.key)
+
+    def _note_retry(self, job: _Job, error: StoreUnavailableError) -> None:
+        with self._condition:
+            first = self._state.retrying_since is None
+            since = time.time() if first else self._state.retrying_since
+            self._state = replace(self._state, retrying_since=since, last_error=str(error))
+        if first:
+            logger.warning("store: %s of tomogram %s waits: %s", job.what, job.key, error)
+
+    def _note_refused(self, job: _Job, error: FramesRefusedError) -> None:
+        logger.error("store: %s", error)
+        self._count(refused=len(error.frames), stored=error.stored, duplicates=error.duplicates)
+        with self._condition:
+            self._state = replace(self._state, retrying_since=None, last_error=str(error))
+        if error.stored:
+            self._announce(job.key, self._writers[job.key])
+
+    def _note_failed(self, job: _Job, error: StoreError) -> None:
+        logger.error("store: %s of tomogram %s refused: %s", job.what, job.key, error)
+        self._writers.pop(job.key, None)
+        self._count(refused=len(job.frames))
+        with self._condition:
+            failed = self._state.failed_jobs + 1
+            self._state = replace(self._state, failed_jobs=failed, retrying_since=None, last_error=str(error))
+
+    def _forget(self, job: _Job) -> None:
+        with self._condition:
+            self._queue.jobs.popleft()
+            self._queue.nbytes -= job.nbytes
+            self._condition.notify_all()
+
+
+def _joins(first: _Job, second: _Job) -> bool:
+    both_append = first.what == second.what == "append"
+    return both_append and first.key == second.key and first.nbytes + second.nbytes <= _COALESCE_BYTES

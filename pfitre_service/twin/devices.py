@@ -1,0 +1,253 @@
+"""A rotation stage and a detector that a real RunEngine can drive (ophyd)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from ophyd import Component, Device, Signal
+from ophyd.status import DeviceStatus, Status
+
+from pfitre_service.errors import InputError
+from pfitre_service.model import Measurement
+
+logger = logging.getLogger(__name__)
+
+_SPARE_S = 30.0
+"""Seconds beyond its planned end after which a move or an exposure counts as failed."""
+
+
+class ImageSource(Protocol):
+    """What the detector looks at."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    measurement: Measurement
+    rotation_axis: float | None
+    """Column of the rotation axis, where it is known."""
+
+    def projection(self, angle: float) -> NDArray[Any]:
+        """(row, column) with the sample at `angle` degrees."""
+        ...
+
+    def flat(self) -> NDArray[Any]:
+        """(row, column) with beam and without sample."""
+        ...
+
+    def dark(self) -> NDArray[Any]:
+        """(row, column) without beam."""
+        ...
+
+
+class AngleSignal(Signal):  # type: ignore[misc]  # ophyd has no types
+    """A number in degrees that says so in its descriptor."""
+
+    def describe(self) -> dict[str, Any]:
+        described: dict[str, Any] = super().describe()
+        described[self.name] |= {"dtype": "number", "dtype_numpy": "<f8", "units": "deg", "precision": 3}
+        return described
+
+
+class ImageSignal(Signal):  # type: ignore[misc]
+    """An image whose shape and dtype are known before the first frame."""
+
+    def expect(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """(rows, columns) and dtype of every image to come."""
+        self.put(np.zeros(shape, dtype))
+        self._expected = {"dtype": "array", "shape": list(shape), "dtype_numpy": dtype.str}
+
+    def describe(self) -> dict[str, Any]:
+        described: dict[str, Any] = super().describe()
+        described[self.name] |= self._expected
+        return described
+
+
+class TwoWaySignal(Signal):  # type: ignore[misc]
+    """Something that stands in one of two places, such as a shutter; it gets there at once."""
+
+    def __init__(self, *args: Any, places: tuple[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, value=places[0], **kwargs)
+        self._places = places
+
+    def put(self, value: str, **kwargs: Any) -> None:
+        if value not in self._places:
+            raise InputError(f"{self.name} can be {self._places[0]!r} or {self._places[1]!r}; got {value!r}")
+        super().put(value, **kwargs)
+
+    def set(self, value: str, **kwargs: Any) -> Status:
+        self.put(value, **kwargs)
+        status = Status(obj=self)
+        status.set_finished()
+        return status
+
+
+class RotationStage(Device):  # type: ignore[misc]
+    """Turns the sample; `speed` in degrees per second, infinite for a stage that is there at once."""
+
+    readback = Component(AngleSignal, value=0.0, kind="hinted")
+    setpoint = Component(AngleSignal, value=0.0, kind="normal")
+    egu = "deg"
+
+    def __init__(self, *args: Any, speed: float = float("inf"), **kwargs: Any) -> None:
+        if not speed > 0:
+            raise InputError(f"a stage turns at more than 0 degrees per second; got {speed}")
+        super().__init__(*args, **kwargs)
+        self.readback.name = self.name
+        self._speed = speed
+        self._lock = threading.Lock()
+        self._move: _Move | None = None
+
+    @property
+    def position(self) -> float:
+        """Degrees."""
+        return float(self.readback.get())
+
+    def set(self, value: float) -> DeviceStatus:
+        """Start to turn to `value` degrees; a move under way is given up where it stands."""
+        target = float(value)
+        if not np.isfinite(target):
+            raise InputError(f"{self.name} was sent to {value!r}: an angle must be a finite number of degrees")
+        self.stop()
+        self.setpoint.put(target)
+        duration = abs(target - self.position) / self._speed
+        status = DeviceStatus(self, timeout=duration + _SPARE_S)
+        if duration == 0:
+            self.readback.put(target)
+            status.set_finished()
+            return status
+        with self._lock:
+            self._move = _Move(self.position, target, duration, status, self._arrive, f"{self.name}-move")
+            self._move.timer.start()
+        return status
+
+    def stop(self, *, success: bool = False) -> None:
+        """Stand still where the stage is now; the move under way fails unless `success`."""
+        with self._lock:
+            move, self._move = self._move, None
+        if move is None:
+            return
+        move.timer.cancel()
+        self.readback.put(move.position_now())
+        if success:
+            move.status.set_finished()
+        else:
+            move.status.set_exception(InterruptedError(f"{self.name} was stopped at {self.position:.3f} degrees"))
+
+    def unstage(self) -> list[object]:
+        self.stop(success=True)
+        return list(super().unstage())
+
+    def _arrive(self, move: _Move) -> None:
+        """On the timer's thread."""
+        with self._lock:
+            if self._move is not move:  # stopped while the timer fired
+                return
+            self._move = None
+        self.readback.put(move.target)
+        move.status.set_finished()
+
+
+class _Move:
+    """One move on its way."""
+
+    def __init__(
+        self, start: float, target: float, duration: float, status: DeviceStatus, arrive: Any, name: str
+    ) -> None:
+        self.target, self.status = target, status
+        self._start, self._duration, self._since = start, duration, time.monotonic()
+        self.timer = threading.Timer(duration, arrive, args=(self,))
+        self.timer.name, self.timer.daemon = name, True
+
+    def position_now(self) -> float:
+        done = min(1.0, (time.monotonic() - self._since) / self._duration)
+        return self._start + done * (self.target - self._start)
+
+
+class TomoDetector(Device):  # type: ignore[misc]
+    """A detector behind a rotation stage: a trigger exposes at the angle where the stage stands.
+
+    What is seen depends on `shutter` ("open" or "closed") and `sample` ("in" or "out"). The exposure takes
+    `exposure_s` seconds of real time and blocks nobody; the image comes with its end.
+    """
+
+    image = Component(ImageSignal, kind="normal")
+    exposure_s = Component(Signal, value=0.1, kind="config")
+    # Not recorded with the events: the stream (dark, flat, primary) says where they stood.
+    shutter = Component(TwoWaySignal, places=("open", "closed"), kind="omitted")
+    sample = Component(TwoWaySignal, places=("in", "out"), kind="omitted")
+
+    def __init__(
+        self, *args: Any, source: ImageSource, stage: RotationStage, exposure_s: float = 0.1, **kwargs: Any
+    ) -> None:
+        if not 0 <= exposure_s < float("inf"):
+            raise InputError(f"an exposure takes 0 seconds or more; got {exposure_s}")
+        super().__init__(*args, **kwargs)
+        self._source = source
+        self._rotation = stage
+        self.exposure_s.put(float(exposure_s))
+        self.image.expect(source.shape, source.dtype)
+        self._interrupt = threading.Event()
+        self._give_up_quietly = False
+        self._exposure: threading.Thread | None = None
+
+    @property
+    def measurement(self) -> Measurement:
+        return self._source.measurement
+
+    @property
+    def rotation_axis(self) -> float | None:
+        """Column of the rotation axis, where it is known."""
+        return self._source.rotation_axis
+
+    def trigger(self) -> DeviceStatus:
+        """Start one exposure; one that is still under way is given up."""
+        self.stop(success=True)
+        self._interrupt.clear()
+        status = DeviceStatus(self, timeout=float(self.exposure_s.get()) + _SPARE_S)
+        self._exposure = threading.Thread(
+            target=self._expose, args=(status,), name=f"{self.name}-exposure", daemon=True
+        )
+        self._exposure.start()
+        return status
+
+    def stop(self, *, success: bool = False) -> None:
+        """End the exposure under way, if any, without an image; its status fails unless `success`."""
+        exposure, self._exposure = self._exposure, None
+        if exposure is not None:
+            self._give_up_quietly = success
+            self._interrupt.set()
+            exposure.join(_SPARE_S)
+
+    def unstage(self) -> list[object]:
+        # Nobody waits for an image any more, and a failure now would break into the plan's clean-up.
+        self.stop(success=True)
+        return list(super().unstage())
+
+    def _expose(self, status: DeviceStatus) -> None:
+        """On the exposure's thread."""
+        end = time.monotonic() + float(self.exposure_s.get())
+        try:
+            image = self._look()
+        except Exception as error:
+            # The thread's edge: the RunEngine raises what the status carries.
+            logger.exception("%s: no image at %.3f degrees", self.name, self._rotation.position)
+            status.set_exception(error)
+            return
+        if not self._interrupt.wait(max(0.0, end - time.monotonic())):
+            self.image.put(image)
+            status.set_finished()
+        elif self._give_up_quietly:
+            status.set_finished()
+        else:
+            status.set_exception(InterruptedError(f"{self.name}: the exposure was cut short"))
+
+    def _look(self) -> NDArray[Any]:
+        if self.shutter.get() == "closed":
+            return self._source.dark()
+        if self.sample.get() == "out":
+            return self._source.flat()
+        return self._source.projection(self._rotation.position)

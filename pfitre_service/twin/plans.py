@@ -1,0 +1,98 @@
+"""Bluesky plans for tomography."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bluesky import plan_stubs as bps
+from bluesky import preprocessors as bpp
+
+from pfitre_service.errors import InputError
+from pfitre_service.twin.devices import RotationStage, TomoDetector
+
+
+def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[float]:
+    """Angles in degrees, `step` apart, that leave out `missing` of 180 degrees; `centre` is the middle of the rest.
+
+    >>> wedge_angles(missing=100, step=20)
+    [-40.0, -20.0, 0.0, 20.0, 40.0]
+    """
+    if not (0 < missing < 180 and step > 0):
+        raise InputError(
+            f"a wedge misses more than 0 and less than 180 degrees, in steps above 0; got {missing}, {step}"
+        )
+    half = (180 - missing) / 2
+    count = int(np.floor(2 * half / step + 1e-9)) + 1
+    span = (count - 1) * step
+    return [float(angle) for angle in np.round(centre - span / 2 + step * np.arange(count), 6)]
+
+
+def tomo_scan(
+    detector: TomoDetector,
+    stage: RotationStage,
+    angles: Sequence[float],
+    *,
+    flats: int = 0,
+    darks: int = 0,
+    sample: str = "",
+    md: Mapping[str, Any] | None = None,
+) -> Generator[Any, Any, Any]:
+    """One run: `darks` frames in stream `dark`, `flats` in `flat`, then one projection at each angle in `primary`.
+
+    angles: degrees, in the order in which they are taken. `sample` names the sample in the start document. Shutter and
+    sample go back to where they were, however the plan ends.
+    Raises InputError before the run opens when flats or darks are asked of a detector that has none.
+    """
+    if (flats or darks) and detector.measurement == "line_integral":
+        raise InputError(f"{detector.name} gives line integrals: there are no flats or darks to take; leave both at 0")
+    start = _start_document(detector, stage, angles, flats=flats, darks=darks, sample=sample) | dict(md or {})
+    before = (detector.shutter, detector.shutter.get(), detector.sample, detector.sample.get())
+
+    @bpp.stage_decorator([detector, stage])  # type: ignore[untyped-decorator]
+    @bpp.run_decorator(md=start)  # type: ignore[untyped-decorator]
+    def scan() -> Generator[Any, Any, Any]:
+        if darks:
+            yield from bps.mv(detector.shutter, "closed")
+            yield from _take(detector, darks, "dark")
+        yield from bps.mv(detector.shutter, "open")
+        if flats:
+            yield from bps.mv(detector.sample, "out")
+            yield from _take(detector, flats, "flat")
+        yield from bps.mv(detector.sample, "in")
+        for angle in angles:
+            # A scan that is paused goes on from here, not from its beginning.
+            yield from bps.checkpoint()
+            yield from bps.mv(stage, float(angle))
+            yield from bps.trigger_and_read([detector, stage])
+
+    return (yield from bpp.finalize_wrapper(scan(), lambda: bps.mv(*before)))
+
+
+def _take(detector: TomoDetector, count: int, stream: str) -> Generator[Any, Any, Any]:
+    for _ in range(count):
+        yield from bps.checkpoint()
+        yield from bps.trigger_and_read([detector], name=stream)
+
+
+def _start_document(
+    detector: TomoDetector, stage: RotationStage, angles: Sequence[float], *, flats: int, darks: int, sample: str
+) -> dict[str, Any]:
+    start: dict[str, Any] = {
+        "plan_name": "tomo_scan",
+        "plan_args": {"angles": [float(angle) for angle in angles], "flats": flats, "darks": darks},
+        "detectors": [detector.name],
+        "motors": [stage.name],
+        "num_points": len(angles),
+        "num_projections": len(angles),
+        "num_flats": flats,
+        "num_darks": darks,
+        "measurement": detector.measurement,
+        "hints": {"dimensions": [([stage.name], "primary")]},
+    }
+    if sample:
+        start["sample"] = sample
+    if detector.rotation_axis is not None:
+        start["rotation_axis"] = detector.rotation_axis
+    return start

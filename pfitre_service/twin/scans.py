@@ -1,0 +1,128 @@
+"""Whole scans by name: stage, detector, sample and plan, ready for a RunEngine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import InputError
+from pfitre_service.twin.detector import Camera, CameraParameters
+from pfitre_service.twin.devices import ImageSource, RotationStage, TomoDetector
+from pfitre_service.twin.phantoms import PHANTOMS
+from pfitre_service.twin.plans import tomo_scan, wedge_angles
+from pfitre_service.twin.project import FineVolume, bin_volume
+from pfitre_service.twin.recordings import cu23
+from pfitre_service.twin.sources import RecordedScan, SimulatedScan
+
+_OVERSAMPLING = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DemoScan:
+    """A scan that can be run as it is: `RE(scan.plan())`."""
+
+    name: str
+    description: str
+    detector: TomoDetector
+    stage: RotationStage
+    angles: list[float]
+    """Degrees, in the order of the scan."""
+    flats: int
+    darks: int
+    volume_shape: tuple[int, int, int]
+    """(z, y, x) of the tomogram."""
+    truth: NDArray[np.float32] | None
+    """(z, y, x), attenuation per pixel; None for real samples."""
+
+    def plan(self) -> Generator[Any, Any, Any]:
+        """A new plan; each takes the whole scan once."""
+        return tomo_scan(self.detector, self.stage, self.angles, flats=self.flats, darks=self.darks, sample=self.name)
+
+
+def build_scan(name: str, *, exposure_s: float = 0.1, seed: int = 0) -> DemoScan:
+    """The scan called `name` (a key of SCANS) with fresh devices `detector` and `rotation`.
+
+    exposure_s: seconds that each frame takes; seed: of phantom and noise, without effect on recorded scans.
+    Raises InputError for an unknown name.
+    """
+    if name not in SCANS:
+        raise InputError(f"there is no scan {name!r}; choose one of {', '.join(SCANS)}")
+    return SCANS[name](name, exposure_s, seed)
+
+
+def _recorded(name: str, exposure_s: float, seed: int) -> DemoScan:
+    del seed  # what was measured is measured
+    recording = cu23()
+    rows, columns = recording.projections.shape[1:]
+    detector, stage = _devices(RecordedScan(recording, rotation_axis=(columns - 1) / 2), exposure_s)
+    return DemoScan(
+        name=name,
+        description="real X-ray fluorescence tomogram (Cu) from the Hard X-ray Nanoprobe, NSLS-II; 51 angles, "
+        "96 degrees missing",
+        detector=detector,
+        stage=stage,
+        angles=recording.angles.tolist(),
+        flats=0,
+        darks=0,
+        volume_shape=(rows, columns, columns),
+        truth=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Simulated:
+    """A phantom on a camera, with a rotation axis a little off the detector's middle, as in real life."""
+
+    phantom: str
+    attenuation: float
+    """Per pixel, of the phantom's densest material."""
+    description: str
+    rows: int = 64
+    columns: int = 128
+    axis: float = 64.75
+    missing: float = 96.0
+    step: float = 1.0
+
+    def __call__(self, name: str, exposure_s: float, seed: int) -> DemoScan:
+        fine_shape = (self.rows * _OVERSAMPLING, self.columns * _OVERSAMPLING, self.columns * _OVERSAMPLING)
+        volume = PHANTOMS[self.phantom](fine_shape, seed=seed) * np.float32(self.attenuation)
+        sample = FineVolume.of(volume, oversampling=_OVERSAMPLING, axis=self.axis)
+        camera = Camera((self.rows, self.columns), CameraParameters(dead_share=0.001, hot_share=0.0005), seed=seed)
+        detector, stage = _devices(SimulatedScan(sample, camera), exposure_s)
+        return DemoScan(
+            name=name,
+            description=self.description,
+            detector=detector,
+            stage=stage,
+            angles=wedge_angles(missing=self.missing, step=self.step),
+            flats=10,
+            darks=10,
+            volume_shape=(self.rows, self.columns, self.columns),
+            truth=bin_volume(volume, _OVERSAMPLING),
+        )
+
+
+def _devices(source: ImageSource, exposure_s: float) -> tuple[TomoDetector, RotationStage]:
+    stage = RotationStage(name="rotation")
+    return TomoDetector(name="detector", source=source, stage=stage, exposure_s=exposure_s), stage
+
+
+SCANS: dict[str, Callable[[str, float, int], DemoScan]] = {
+    "cu23": _recorded,
+    "chip": _Simulated(
+        phantom="layered_chip",
+        attenuation=0.1,
+        description="simulated chip: a thin slab of metal lines and vias, transmission with photon noise; 85 angles, "
+        "96 degrees missing",
+    ),
+    "particle": _Simulated(
+        phantom="battery_particle",
+        attenuation=0.03,
+        description="simulated battery particle with pores and cracks, transmission with photon noise; 85 angles, "
+        "96 degrees missing",
+    ),
+}

@@ -1,0 +1,278 @@
+"""A real RunEngine, bluesky's own publisher, a real proxy, and the tomogram state machine behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import bluesky.plans as bp
+import numpy as np
+import pytest
+import zmq
+from bluesky import RunEngine
+from bluesky.callbacks.zmq import Publisher
+from ophyd import Component, Device, Signal
+from ophyd.sim import SynAxis
+
+from pfitre_service.errors import ServiceError, SettingsError
+from pfitre_service.ingest import (
+    AddFrames,
+    CloseTomogram,
+    DocumentProxy,
+    DocumentRules,
+    TomogramAssembler,
+    ZmqSource,
+)
+
+
+class Camera(Device):
+    """Its image holds the angle at which it was taken."""
+
+    image = Component(Signal, value=np.zeros((8, 12)), kind="hinted")
+
+    def __init__(self, name: str, motor: SynAxis) -> None:
+        super().__init__(name=name)
+        self._motor = motor
+
+    def trigger(self) -> Any:
+        self.image.put(np.full((8, 12), self._motor.position))
+        return super().trigger()
+
+
+class Attack:
+    """Runs code in every process that unpickles it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+class Receiver:
+    """Everything that a source hands on, and what the assembler makes of it."""
+
+    def __init__(self) -> None:
+        self.assembler = TomogramAssembler(DocumentRules(rotation="theta"))
+        self.actions: list[Any] = []
+        self.seen: list[str] = []
+        self.changed = threading.Condition()
+
+    def handle(self, name: str, document: dict[str, Any]) -> None:
+        with self.changed:
+            self.seen.append(str(document.get("uid")))
+            if not str(document.get("uid")).startswith("probe"):
+                self.actions += self.assembler.handle(name, document)
+            self.changed.notify_all()
+        if document.get("uid") == "probe-raise":
+            raise ZeroDivisionError("a handler that fails")
+
+    def wait(self, condition: Callable[[], bool], timeout: float = 20.0) -> bool:
+        with self.changed:
+            return self.changed.wait_for(condition, timeout)
+
+    def closed(self) -> list[CloseTomogram]:
+        return [action for action in self.actions if isinstance(action, CloseTomogram)]
+
+    def frames(self) -> list[Any]:
+        return [frame for action in self.actions if isinstance(action, AddFrames) for frame in action.frames]
+
+
+@contextmanager
+def in_thread(name: str, run: Callable[[threading.Event], None]) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,), name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        began = time.monotonic()
+        stop.set()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert time.monotonic() - began < 1.0, "an orderly end takes less than a second"
+
+
+@pytest.fixture
+def proxy() -> Iterator[DocumentProxy]:
+    with DocumentProxy("127.0.0.1:0", "127.0.0.1:0") as proxy, in_thread("proxy", proxy.run):
+        yield proxy
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@contextmanager
+def listening(source: ZmqSource, receiver: Receiver) -> Iterator[None]:
+    with in_thread("source", lambda stop: source.run(receiver.handle, stop, lambda: None)):
+        yield
+
+
+@contextmanager
+def publishing(proxy: DocumentProxy, receiver: Receiver, **options: Any) -> Iterator[Publisher]:
+    """A publisher whose messages are known to arrive: probes are sent until one came through."""
+    publisher = Publisher(proxy.in_address, **options)
+    try:
+        probe = f"probe-{id(publisher)}"
+        end = time.monotonic() + 20
+        while probe not in receiver.seen and time.monotonic() < end:
+            publisher("start", {"uid": probe})
+            receiver.wait(lambda: probe in receiver.seen, timeout=0.02)
+        assert probe in receiver.seen
+        yield publisher
+    finally:
+        publisher.close()
+
+
+@pytest.fixture
+def engine() -> Iterator[RunEngine]:
+    loop = asyncio.new_event_loop()
+    engine = RunEngine({}, loop=loop, call_returns_result=False)
+    yield engine
+    loop.call_soon_threadsafe(loop.stop)
+    engine._th.join(5)
+    loop.close()
+
+
+@pytest.fixture
+def tomography() -> Callable[[int], Any]:
+    theta = SynAxis(name="theta")
+    camera = Camera("camera", theta)
+    return lambda points: bp.scan([camera], theta, 0, points - 1, points)
+
+
+def test_a_scan_reaches_the_assembler_whole(proxy, receiver, engine, tomography):
+    source = ZmqSource(proxy.out_address)
+    with listening(source, receiver), publishing(proxy, receiver) as publisher:
+        engine.subscribe(publisher)
+        engine(tomography(25))
+        assert receiver.wait(lambda: len(receiver.closed()) == 1)
+
+    (closed,) = receiver.closed()
+    assert (closed.exit_status, closed.counts.projections, closed.counts.missing) == ("success", 25, {})
+    assert all((frame.image == frame.angle).all() for frame in receiver.frames())
+    assert [frame.angle for frame in receiver.frames()] == list(range(25))
+    counts = source.counts
+    assert counts.documents == counts.messages >= 29
+    assert (counts.decode_failures, counts.unknown_names, counts.handler_failures) == (0, 0, 0)
+    assert counts.last_message_time is not None
+    assert counts.bytes > 25 * 8 * 12 * 8
+
+
+def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(proxy, receiver, engine, tomography, tmp_path):
+    proof = tmp_path / "proof"
+    source = ZmqSource(proxy.out_address, max_message_bytes=1 << 20)
+    with listening(source, receiver), publishing(proxy, receiver) as publisher:
+        send = publisher._socket.send
+        send(b"nospaces")
+        send(b" start \x80\x04garbage")
+        send(b" start " + pickle.dumps(Attack(str(proof))))
+        send(b" start " + pickle.dumps({"uid": "probe-attack", "x": Attack(str(proof))}))
+        send(b" start " + pickle.dumps({"uid": "probe-large", "x": b"x" * (1 << 21)}))
+        send(b" sabotage " + pickle.dumps({"uid": "probe-name"}))
+        publisher._socket.send_multipart([b" start ", pickle.dumps({"uid": "probe-parts"})])
+        publisher("start", {"uid": "../../etc"})
+        publisher("event", {"uid": "probe-raise"})
+        engine.subscribe(publisher)
+        engine(tomography(5))
+        assert receiver.wait(lambda: len(receiver.closed()) == 1)
+
+    assert receiver.closed()[0].counts.projections == 5
+    assert not proof.exists()
+    counts = source.counts
+    assert (counts.decode_failures, counts.unknown_names) == (5, 1)
+    assert (counts.handler_failures, counts.foreign_values) == (1, 1)
+    assert receiver.assembler.counts.malformed == 1
+
+
+def test_a_prefix_picks_its_publisher_among_two(proxy, receiver):
+    everything = Receiver()
+    with (
+        listening(ZmqSource(proxy.out_address, prefix=b"ours"), receiver),
+        listening(ZmqSource(proxy.out_address), everything),
+        publishing(proxy, receiver, prefix=b"ours") as ours,
+        publishing(proxy, everything, prefix=b"theirs") as theirs,
+    ):
+        theirs("start", {"uid": "probe-theirs"})
+        assert everything.wait(lambda: "probe-theirs" in everything.seen)
+        ours("start", {"uid": "probe-ours"})
+        assert receiver.wait(lambda: "probe-ours" in receiver.seen)
+    assert "probe-theirs" not in receiver.seen
+    assert all(uid.startswith("probe") for uid in receiver.seen)
+
+
+def test_idle_is_called_while_messages_wait(proxy, receiver):
+    source = ZmqSource(proxy.out_address)
+    calls: list[int] = []
+
+    def idle() -> None:
+        calls.append(len(receiver.seen))
+        raise ZeroDivisionError("an idle function that fails")
+
+    def slow(name: str, document: dict[str, Any]) -> None:
+        threading.Event().wait(0.01)
+        receiver.handle(name, document)
+
+    with (
+        in_thread("source", lambda stop: source.run(slow, stop, idle)),
+        publishing(proxy, receiver) as publisher,
+    ):
+        for number in range(50):
+            publisher("event", {"uid": f"probe-burst-{number}"})
+        assert receiver.wait(lambda: "probe-burst-49" in receiver.seen)
+    first, last = receiver.seen.index("probe-burst-0"), receiver.seen.index("probe-burst-49")
+    assert sum(first < seen < last for seen in calls) >= 3
+    assert source.counts.handler_failures == len(calls)
+
+
+def test_a_burst_larger_than_the_usual_mark_arrives_whole(proxy, receiver):
+    with listening(ZmqSource(proxy.out_address), receiver), publishing(proxy, receiver) as publisher:
+        publisher._socket.setsockopt(zmq.SNDHWM, 0)
+        with receiver.changed:
+            for number in range(800):
+                publisher("event", {"uid": f"probe-burst-{number}", "data": {"image": np.zeros((16, 16))}})
+        assert receiver.wait(lambda: "probe-burst-799" in receiver.seen)
+    assert sum(uid.startswith("probe-burst") for uid in receiver.seen) == 800
+
+
+def test_the_source_says_whether_the_proxy_is_there_and_finds_it_again(receiver):
+    with DocumentProxy("127.0.0.1:0", "127.0.0.1:0") as proxy:
+        inside, outside = proxy.in_address, proxy.out_address
+    source = ZmqSource(outside)
+    beat = threading.Condition()
+
+    def idle() -> None:
+        with beat:
+            beat.notify_all()
+
+    def reaches(connected: bool) -> bool:
+        with beat:
+            return beat.wait_for(lambda: source.counts.connected is connected, 10)
+
+    with in_thread("source", lambda stop: source.run(receiver.handle, stop, idle)):
+        assert reaches(False)
+        with DocumentProxy(inside, outside) as proxy, in_thread("proxy", proxy.run):
+            assert reaches(True)
+            with publishing(proxy, receiver):
+                pass
+        assert reaches(False)
+        with DocumentProxy(inside, outside) as proxy, in_thread("proxy", proxy.run):
+            assert reaches(True)
+            with publishing(proxy, receiver):
+                assert proxy.forwarded > 0
+    assert not source.counts.connected
+
+
+def test_a_port_that_is_taken_and_an_address_that_is_none_are_named(proxy):
+    with pytest.raises(ServiceError, match=r"cannot bind tcp://127\.0\.0\.1:\d+"):
+        DocumentProxy(proxy.in_address, "127.0.0.1:0")
+    for address in ("localhost", "http://a:1", "a:99999", ""):
+        with pytest.raises(SettingsError, match="expected a 0MQ address"):
+            ZmqSource(address)
