@@ -58,7 +58,6 @@ class IncrementalAdmm:
         self.parameters = parameters if parameters is not None else AdmmParameters()
         zero = torch.zeros_like(data.b)
         self.state = AdmmState(x=zero, z=zero.clone(), u=zero.clone())
-        self._angles_seen = 0
 
     def step(self) -> float:
         """One iteration with all angles that are in by now; returns ||x - x_previous|| / ||x||."""
@@ -100,9 +99,6 @@ class IncrementalAdmm:
         self.state.rho = rho
 
     def _follow_scale(self) -> None:
-        if self.data.angles == self._angles_seen:
-            return
-        self._angles_seen = self.data.angles
         now = robust_scale(self.state.x)
         self.state.scale = now if self.state.scale == 0.0 else 0.7 * self.state.scale + 0.3 * now
 

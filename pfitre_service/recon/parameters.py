@@ -19,7 +19,7 @@ class AdmmParameters:
     """Conjugate-gradient iterations of one data step (warm-started)."""
     physics_rho: float = 0.1
     """Tikhonov weight of the physics-only volume, as a share of the summed weights."""
-    tolerance: float = 5e-3
+    tolerance: float = 1e-2
     """The solver has converged when ||x - x_previous|| / ||x|| stays below this for three steps."""
     max_iterations: int = 40
     """Steps after the last angle at the most, converged or not."""

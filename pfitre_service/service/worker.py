@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, StoreError
-from pfitre_service.model import TomogramKey
+from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.connection import connect_catalog
-from pfitre_service.service.engine import choose_device
+from pfitre_service.service.engine import Engine, EngineParameters, choose_device
 from pfitre_service.service.process import ProcessContext
 from pfitre_service.service.publisher import Publisher
 from pfitre_service.service.session import Session
@@ -131,6 +132,16 @@ class Worker:
         del self._sessions[session.key]
 
 
+def _warm_up(device: torch.device) -> None:
+    """One tiny tomogram, thrown away: libraries load and kernels compile before the first frame is there."""
+    engine = Engine(ScanGeometry.of(rows=2, columns=16), EngineParameters(device=str(device), heldout_every=2))
+    rows = np.ones((4, 2, 16), np.float32)
+    engine.add(FrameBatch("projection", 0, rows, np.array([0.0, 45.0, 90.0, 135.0])))
+    for _ in range(3):
+        engine.step()
+    engine.pictures()
+
+
 def run_worker(settings: Settings, context: ProcessContext) -> None:
     """The worker's main loop, until `context.stop`."""
     device = choose_device(settings.worker.device)
@@ -138,6 +149,7 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
     torch.set_flush_denormal(True)  # a CPU takes a hundred times longer over numbers next to zero
     with connect_catalog(settings) as catalog, Publisher(catalog) as publisher:
         worker = Worker(catalog, publisher, settings)
+        _warm_up(device)
         logger.info("worker on %s", device)
         observed_at = -1.0
         while not context.stop.is_set():

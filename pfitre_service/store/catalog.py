@@ -61,6 +61,7 @@ class Catalog:
             StoreUnavailableError: nothing answered within `timeout_s`.
             StoreError: it answers, and refuses.
         """
+        nodes.preload()
         wire = Wire(uri, api_key, timeout_s=request_timeout_s)
         try:
             wire.wait_ready(timeout_s)

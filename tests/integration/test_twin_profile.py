@@ -52,7 +52,7 @@ def rules() -> DocumentRules:
 def ipython(folder: Path, code: str, publish: str) -> subprocess.CompletedProcess[str]:
     """One IPython session with a copy of the profile (IPython writes into its profile's folder)."""
     profile = shutil.copytree(PROFILE, folder / "sim")
-    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "PFITRE_PUBLISH": publish, "MPLBACKEND": "Agg"}
+    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "SIM_PUBLISH": publish, "MPLBACKEND": "Agg"}
     command = [
         sys.executable,
         "-m",

@@ -7,8 +7,8 @@ From the project's root, with its environment active:
     RE(chip.plan())          # a whole scan: darks, flats, 85 projections
     RE(tomo_scan(detector, rotation, wedge_angles(missing=96, step=2), flats=5, darks=5, sample="chip"))
 
-Documents go to the proxy at 127.0.0.1:5577, or to the address in the environment variable PFITRE_PUBLISH;
-PFITRE_PUBLISH=none publishes nothing.
+Documents go to the proxy at 127.0.0.1:5567, or to the address in the environment variable SIM_PUBLISH;
+SIM_PUBLISH=none publishes nothing.
 """
 
 import logging
@@ -35,13 +35,13 @@ def _publish(address: str) -> None:
         # 0MQ connects by itself once a proxy is there; until then what is published is gone, and it does not say so.
         logging.getLogger("profiles.sim").warning(
             "No 0MQ proxy answers at %s (%s): scans run, but nobody receives their documents. Start `pfitre serve "
-            "--profile profiles/sim` and go on here, or set PFITRE_PUBLISH to the proxy's address.",
+            "--profile profiles/sim` and go on here, or set SIM_PUBLISH to the proxy's address.",
             address,
             error,
         )
     RE.subscribe(Publisher(address))
 
 
-_address = os.environ.get("PFITRE_PUBLISH", "127.0.0.1:5577")
+_address = os.environ.get("SIM_PUBLISH", "127.0.0.1:5567")
 if _address.lower() != "none":
     _publish(_address)
