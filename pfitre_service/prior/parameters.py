@@ -13,7 +13,7 @@ class TvParameters:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    weight: float = 0.3
+    weight: float = 0.12
     """Height of a step that is smoothed away, as a share of the tomogram's own scale of values."""
     iterations: int = 8
     """Dual iterations a call; the dual variable is kept from call to call."""

@@ -13,14 +13,15 @@ class AdmmParameters:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    rho: float = 0.5
+    rho: float = 0.3
     """Pull of the prior on the data step, as a share of the summed weights of the angles."""
     cg_iterations: int = 6
     """Conjugate-gradient iterations of one data step (warm-started)."""
     physics_rho: float = 0.1
     """Tikhonov weight of the physics-only volume, as a share of the summed weights."""
     tolerance: float = 1e-2
-    """The solver has converged when ||x - x_previous|| / ||x|| stays below this for three steps."""
+    """The solver stops when ||x - x_previous|| / ||x|| stays below this for three steps, or when the held-out error
+    rises for three."""
     max_iterations: int = 40
     """Steps after the last angle at the most, converged or not."""
 

@@ -36,7 +36,7 @@ from pfitre_service.twin.scans import DemoScan, build_scan
 
 _READY_S = 90.0
 _FINAL_S = 280.0
-_WATCH_S = 0.1
+_WATCH_S = 0.25
 
 
 @dataclass
@@ -168,7 +168,7 @@ def _ingest_details(supervisor: Supervisor) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _watching(watch: Watch, scanning: threading.Event, catalog: Catalog, display: Display) -> Iterator[None]:
-    """Looks at the catalogue ten times a second, as a live viewer would."""
+    """Looks at the catalogue four times a second, as a live viewer might."""
     done = threading.Event()
 
     def look() -> None:

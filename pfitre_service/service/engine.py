@@ -5,8 +5,9 @@ preprocess makes line integrals, recon accumulates and iterates, prior fills in 
 
     preview     first picture, by filtered back-projection
     iterating   ADMM steps while angles may still come
-    converging  no more angles will come: steps until the stopping rule of `AdmmParameters` holds
-    refit       the held-out angles, whose error has been measured, are given to the solver too; again until it holds
+    converging  no more angles will come: steps until the `StoppingRule` holds
+    refit       the held-out angles, whose error has been measured, are given to the solver too; at most as many steps
+                as `converging` took, because nothing is left that could tell when they are too many
     final       done
 """
 
@@ -56,9 +57,10 @@ class Pictures:
     """The volumes of one revision, (z, y, x) float32."""
 
     volume: NDArray[np.float32]
-    physics: NDArray[np.float32]
-    trust: NDArray[np.float32]
-    """|z - x|: where prior and data disagree, in the volume's own unit. Zero without a prior."""
+    physics: NDArray[np.float32] | None
+    """None for the preview, which comes before the first iteration."""
+    trust: NDArray[np.float32] | None
+    """|z - x|: where prior and data disagree, in the volume's own unit; zero without a prior. None for the preview."""
 
 
 class Engine:
@@ -148,10 +150,10 @@ class Engine:
             if self.revision == 1:
                 return self._progress(change=math.nan)
             change = self._step_solvers()
-            self._settled = self._rule(change)
             if self.phase == "preview":
                 self.phase = "iterating"
             progress = self._progress(change)
+            self._settled = self._rule(change, progress.heldout_error if self._heldout.angles else math.nan)
             if self._settled:
                 self._move_on()
         return progress if self.phase != "final" else self._as_final(progress)
@@ -163,8 +165,7 @@ class Engine:
     def pictures(self) -> Pictures:
         """The volumes as they are now."""
         if self.revision <= 1:
-            preview = self.preview()
-            return Pictures(preview, preview, np.zeros_like(preview))
+            return Pictures(self.preview(), None, None)
         physics = self._physics.x.cpu().numpy()
         if self._admm is None:
             return Pictures(physics, physics, np.zeros_like(physics))
@@ -198,7 +199,9 @@ class Engine:
             self.phase = "refit"
             self._solved.merge(self._heldout)
             self._heldout = NormalEquations(self.geometry, device=self.device)
+            allowed = self._rule.steps
             self._unsettle()
+            self._rule.max_steps = allowed
         elif self.phase in ("converging", "refit"):
             self.phase = "final"
 

@@ -89,6 +89,8 @@ def reconstruct(
         history.append(engine.step())
         on_progress(history[-1])
     pictures = engine.pictures()
+    assert pictures.physics is not None
+    assert pictures.trust is not None  # only the preview has none, and the solver has iterated
     return Reconstruction(
         volume=pictures.volume,
         physics=pictures.physics,

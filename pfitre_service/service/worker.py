@@ -151,14 +151,16 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
         worker = Worker(catalog, publisher, settings)
         _warm_up(device)
         logger.info("worker on %s", device)
-        observed_at = -1.0
+        observe_next = 0.0
         while not context.stop.is_set():
             context.health.beat()
             busy = False
             try:
-                if time.monotonic() - observed_at >= settings.worker.poll_interval_s:
+                if (begin := time.monotonic()) >= observe_next:
                     worker.observe()
-                    observed_at = time.monotonic()
+                    took = time.monotonic() - begin
+                    # However slow the catalogue is, at most a fifth of its time goes into being asked what is new.
+                    observe_next = begin + max(settings.worker.poll_interval_s, 5 * took)
                 busy = worker.work()
                 worker.problem = None
             except StoreUnavailableError as error:

@@ -1,0 +1,58 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Needs Python 3.11+, make, and PyPI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+SCAN ?= cu23
+
+.PHONY: help demo serve test check format bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUN_READY)  ## Set up and run a live scan on embedded defaults (SCAN=cu23, chip or particle)
+	$(BIN)/pfitre demo --scan $(SCAN)
+
+serve: $(RUN_READY)  ## Run the service with the simulated beamline's profile, until Ctrl-C
+	$(BIN)/pfitre serve --profile profiles/sim
+
+test: $(DEV_READY)  ## Set up and run everything that `check` runs, and the slow tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+check: $(DEV_READY)  ## Lint, types, import contracts, fast tests: before every commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+format: $(DEV_READY)  ## Lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_READY)  ## Measure the figures of the README
+	$(BIN)/pfitre bench solver
+
+clean:  ## Remove what was built and measured; data of `pfitre serve` stays
+	rm -rf $(VENV) pfitre-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pfitre needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt "pip>=25.1" setuptools
+
+$(RUN_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@ $(RUN_READY)
