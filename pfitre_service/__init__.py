@@ -1,9 +1,9 @@
 """Live, trustworthy limited-angle tomography for Bluesky beamlines.
 
-    from pfitre_service import reconstruct
+from pfitre_service import reconstruct
 
-    result = reconstruct(projections, angles)   # (angle, row, column) line integrals; degrees
-    result.volume                               # (z, y, x) float32
+result = reconstruct(projections, angles)   # (angle, row, column) line integrals; degrees
+result.volume                               # (z, y, x) float32
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ Both start from zero and the same sinogram, in turn (A B A B). The published way
 until its residual is as small. Each residual is taken with its own operator, because the two footprints differ by
 some tenths of a percent, more than the tolerance; that both solve the same problem is shown by the data misfit
 under ASTRA's projector and by the error against the phantom. The sinogram is ASTRA's own, which favours ASTRA.
+ASTRA's kernel is "strip", the same areas of pixels under a column as ours, and the slowest of its three; `ratio_linear`
+says what is left of the ratio with its quickest, "linear", whose operator differs by one to two percent.
 One thread by default, because ASTRA's projector for CPUs uses one.
 """
 
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +58,6 @@ def run(
     angles: int = 140,
     missing_degrees: float = 40.0,
     rho: float = 15.0,
-    kernel: str = "strip",
     repeats: int = 3,
     batch: int = 16,
     threads: int = 1,
@@ -67,20 +69,23 @@ def run(
     """
     degrees = np.linspace(-90 + missing_degrees / 2, 90 - missing_degrees / 2, angles)
     phantom = shepp_logan(size)
-    astra = AstraSystem(size, degrees, rho, kernel)
+    astra = AstraSystem(size, degrees, rho, "strip")
+    linear = AstraSystem(size, degrees, rho, "linear")
     convolution = ConvolutionSystem(size, degrees, rho)
     slab = ConvolutionSystem(size, degrees, rho, slices=batch)
     sinogram = astra.project(phantom)
 
     with _torch_threads(threads):
         setups = [_seconds(lambda: astra.set_up(sinogram)), _seconds(lambda: convolution.set_up(sinogram))]
-        published_times, our_times = [], []
+        published_times, linear_times, our_times = [], [], []
+        linear.set_up(sinogram)
         for _ in range(repeats):
+            linear_times.append(_seconds(linear.solve))
             started = time.perf_counter()
             picture = astra.solve()
             published_times.append(time.perf_counter() - started)
             target = astra.relative_residual(picture)
-            our_times.append(median_seconds(lambda target=target: convolution.solve(target), _TURN))
+            our_times.append(median_seconds(partial(convolution.solve, target), _TURN))
         ours_picture = convolution.solve(target)
         iterations = convolution.applications - 1  # one application serves the first residual
         slab.set_up(sinogram)
@@ -105,11 +110,12 @@ def run(
         "angles": angles,
         "missing_degrees": missing_degrees,
         "rho": rho,
-        "kernel": kernel,
+        "kernel": "strip",
         "repeats": repeats,
         "threads": threads,
         "ratio": published.seconds / ours.seconds,
         "ratio_with_setup": (published.seconds + published.setup_seconds) / (ours.seconds + ours.setup_seconds),
+        "ratio_linear": statistics.median(linear_times) / ours.seconds,
         "ratio_batched": published.seconds / batched,
         "published": asdict(published),
         "ours": asdict(ours),
@@ -148,12 +154,14 @@ def render(result: dict[str, Any]) -> str:
             "",
             *table,
             "",
-            f"{result['ratio']:.0f} times faster ({result['ratio_with_setup']:.0f} with set-up, "
-            f"{result['ratio_batched']:.0f} a slice in a batch); the solutions differ by "
-            f"{100 * result['solution_difference']:.2f} %, the operators by {100 * result['operator_difference']:.2f} %",
-            f"one iteration {1e3 * result['iteration_seconds']:.2f} ms, its bare transforms {1e3 * floor['seconds']:.2f} ms "
-            f"({result['times_the_floor']:.1f} times the floor; {result['iteration_gigaflops']:.1f} of "
-            f"{result['floor_gigaflops']:.1f} GFLOP/s); two plain transforms {1e3 * floor['plain_seconds']:.2f} ms",
+            f"{result['ratio']:.0f} times faster ({result['ratio_linear']:.0f} against ASTRA's linear kernel, "
+            f"{result['ratio_with_setup']:.0f} with set-up, {result['ratio_batched']:.0f} a slice in a batch)",
+            f"the solutions differ by {100 * result['solution_difference']:.1f} %, "
+            f"the operators by {100 * result['operator_difference']:.2f} %",
+            f"one iteration {1e3 * result['iteration_seconds']:.2f} ms, its bare transforms "
+            f"{1e3 * floor['seconds']:.2f} ms ({result['times_the_floor']:.1f} times the floor; "
+            f"{result['iteration_gigaflops']:.1f} of {result['floor_gigaflops']:.1f} GFLOP/s); "
+            f"two plain transforms {1e3 * floor['plain_seconds']:.2f} ms",
         ]
     )
 

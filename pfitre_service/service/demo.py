@@ -50,14 +50,15 @@ class Watch:
     second_projection_at: float | None = None
     last_projection_at: float | None = None
     sent: int = 0
+    _projection_stream: str | None = None
 
     def on_document(self, name: str, document: Mapping[str, Any]) -> None:
         """Subscribed to the RunEngine: notes when projections are taken."""
         if name == "start":
             self.key = TomogramKey(document["uid"])
         elif name == "descriptor" and document["name"] == "primary":
-            self._stream = document["uid"]
-        elif name == "event" and document["descriptor"] == getattr(self, "_stream", None):
+            self._projection_stream = document["uid"]
+        elif name == "event" and document["descriptor"] == self._projection_stream:
             self.sent += 1
             self.last_projection_at = time.monotonic()
             if self.sent == 2:

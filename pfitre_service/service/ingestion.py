@@ -9,6 +9,8 @@ documents came over 0MQ or from a callback, and whether or not a worker runs yet
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -52,11 +54,13 @@ _RECENT_NOTES = 20
 class Ingestion:
     """Carries out the assembler's actions on the store. Belongs to the thread that calls `handle`."""
 
-    def __init__(self, rules: DocumentRules, store: StoreThread, *, profile_name: str) -> None:
+    def __init__(self, rules: DocumentRules, store: StoreThread, *, profile_name: str, receiver: str) -> None:
         self._assembler = TomogramAssembler(rules)
         self._rules = rules
         self._store = store
         self._profile_name = profile_name
+        self._receiver = receiver
+        """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
         self._documents: dict[TomogramKey, dict[str, Any]] = {}
         """Start and descriptor documents of every open tomogram, as the store keeps them for a restart."""
         self._frames_refused = 0
@@ -123,7 +127,7 @@ class Ingestion:
                 self._note(_LEVELS[level], f"run {run_uid[:8]}: {message}" if run_uid else message)
 
     def _open(self, action: OpenTomogram) -> None:
-        documents = {"start": action.start, "descriptors": list(action.descriptors)}
+        documents = {"receiver": self._receiver, "start": action.start, "descriptors": list(action.descriptors)}
         self._documents[action.key] = documents
         metadata = {
             "run_uids": [action.run_uid],
@@ -143,6 +147,8 @@ class Ingestion:
     def _resume_one(self, catalog: Catalog, key: TomogramKey) -> None:
         reader = catalog.reader(key)
         acquisition = reader.acquisition()
+        if acquisition.documents.get("receiver", self._receiver) != self._receiver:
+            return
         start, descriptors = acquisition.documents.get("start"), acquisition.documents.get("descriptors", [])
         if start is None:
             self._store.finish(key, "abandoned", "its start document was not kept, so it cannot be resumed")
@@ -168,7 +174,7 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
         max_message_bytes=settings.source.max_message_mib << 20,
     )
     with connect_catalog(settings) as catalog, _store_thread(settings, catalog) as store:
-        ingestion = Ingestion(settings.documents, store, profile_name=settings.profile_name)
+        ingestion = Ingestion(settings.documents, store, profile_name=settings.profile_name, receiver="ingest")
         ingestion.resume(catalog)
 
         def tell() -> None:
@@ -194,7 +200,8 @@ def live_tomography(profile: Path | None = None, settings: Settings | None = Non
     """
     chosen = settings if settings is not None else load_settings(profile)
     with connect_catalog(chosen) as catalog, _store_thread(chosen, catalog) as store:
-        ingestion = Ingestion(chosen.documents, store, profile_name=chosen.profile_name)
+        receiver = f"callback on {socket.gethostname()}, pid {os.getpid()}"
+        ingestion = Ingestion(chosen.documents, store, profile_name=chosen.profile_name, receiver=receiver)
         with LiveCallback(ingestion.handle) as live:
             yield live
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -37,6 +37,7 @@ class Status:
 
 @dataclass
 class _Pending:
+    shape: tuple[int, int, int] | None = None
     rows: list[Progress] = field(default_factory=list)
     pictures: tuple[int, Pictures] | None = None
     status: Status | None = None
@@ -84,10 +85,13 @@ class Publisher:
         rows: list[Progress] | None = None,
         pictures: tuple[int, Pictures] | None = None,
         status: Status | None = None,
+        shape: tuple[int, int, int] | None = None,
     ) -> None:
-        """Hands over progress rows, pictures with their revision, and the status that is true once they are written."""
+        """Hands over progress rows, pictures with their revision, and the status that is true once they are written;
+        `shape` (z, y, x) alone makes room for a volume that is to come."""
         with self._condition:
             pending = self._pending.setdefault(key, _Pending())
+            pending.shape = shape or pending.shape
             pending.rows += rows or []
             pending.pictures = pictures or pending.pictures
             pending.status = status or pending.status
@@ -123,7 +127,7 @@ class Publisher:
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                self._write(key, self._take(key, pending))
+                self._write(key, self._take(pending))
             except StoreUnavailableError as error:
                 if self.problem is None:
                     logger.warning("tomogram %s: results wait: %s", key, error)
@@ -135,22 +139,24 @@ class Publisher:
                 logger.error("tomogram %s: results are refused: %s", key, error)
                 self.problem = str(error)
                 self._writers.pop(key, None)
-                self._forget(key, pending)
+                with self._condition:
+                    del self._pending[key]
                 return
             else:
                 self.problem = None
-                if self._forget(key, pending):
-                    return
+                return
 
-    def _take(self, key: TomogramKey, pending: _Pending) -> _Pending:
+    def _take(self, pending: _Pending) -> _Pending:
         """What is to be written now; the rest of `pending` may grow meanwhile."""
         with self._condition:
-            return _Pending(list(pending.rows), pending.pictures, pending.status)
+            return replace(pending, rows=list(pending.rows))
 
     def _write(self, key: TomogramKey, work: _Pending) -> None:
         writer = self._writers.get(key)
         if writer is None:
             writer = self._writers[key] = self._catalog.result_writer(key)
+        if work.shape is not None:
+            writer.prepare(work.shape)
         if work.rows:
             writer.progress(work.rows)
         if work.pictures is not None:
@@ -162,17 +168,14 @@ class Publisher:
         self._strike_out(key, work)
 
     def _strike_out(self, key: TomogramKey, done: _Pending) -> None:
+        """Takes off the list what was written; what came meanwhile waits until every other tomogram had its turn."""
         with self._condition:
             pending = self._pending[key]
             del pending.rows[: len(done.rows)]
+            pending.shape = None
             pending.pictures = None if pending.pictures is done.pictures else pending.pictures
             pending.status = None if pending.status is done.status else pending.status
-
-    def _forget(self, key: TomogramKey, pending: _Pending) -> bool:
-        """Drops the entry when nothing is left in it; whether it was dropped."""
-        with self._condition:
-            empty = not pending.rows and pending.pictures is None and pending.status is None
-            if empty or self.problem is not None:
+            if pending.rows or pending.pictures or pending.status:
+                self._pending.move_to_end(key)
+            else:
                 del self._pending[key]
-                return True
-            return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Session:
         self.engine: Engine | None = None
         self.progress: Progress | None = None
         self.acquisition: Acquisition | None = None
+        self._before: Progress | None = None
+        """The last step of the worker before this one, if there was one."""
         self._reader = reader
         self._publisher = publisher
         self._settings = settings
@@ -80,7 +82,7 @@ class Session:
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
-            self.progress = engine.step()
+            self.progress = _continued(engine.step(), self._before)
             self._publisher.submit(self.key, rows=[self.progress])
         self._publish_if_due()
 
@@ -139,6 +141,7 @@ class Session:
             self.acquisition = self._reader.acquisition()
             if self.acquisition.geometry is None:
                 return None
+            self._before = next(reversed(self._reader.progress()), None)
             self.engine = Engine(
                 self.acquisition.geometry,
                 EngineParameters(
@@ -150,6 +153,7 @@ class Session:
                     prior=self._settings.prior,
                 ),
             )
+            self._publisher.submit(self.key, shape=self.acquisition.geometry.volume_shape)
         return self.engine
 
     def _close(self) -> None:
@@ -173,7 +177,11 @@ class Session:
         self._state = "final" if final else "iterating"
         reason = self._final_reason(engine) if final else ""
         status = Status(self._state, reason, self._fields())
-        self._publisher.submit(self.key, pictures=(engine.revision, engine.pictures()), status=status)
+        self._publisher.submit(self.key, pictures=(self._revision(engine), engine.pictures()), status=status)
+
+    def _revision(self, engine: Engine) -> int:
+        """Of the engine's volume, counted over the whole life of the tomogram."""
+        return engine.revision + (0 if self._before is None else self._before.revision)
 
     def _final_reason(self, engine: Engine) -> str:
         left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
@@ -187,7 +195,7 @@ class Session:
         return {
             "frames_used": engine.used,
             "frames_unusable": engine.unusable,
-            "revision": engine.revision,
+            "revision": self._revision(engine),
             "prior": engine.prior_name,
             "device": str(engine.device),
             "warnings": list(engine.warnings)[:50],
@@ -199,6 +207,18 @@ class Session:
                 "heldout_every": self._settings.worker.heldout_every,
             },
         }
+
+
+def _continued(step: Progress, before: Progress | None) -> Progress:
+    """A step of this engine, counted on from where a worker before this one stopped."""
+    if before is None:
+        return step
+    return replace(
+        step,
+        revision=step.revision + before.revision,
+        iterations=step.iterations + before.iterations,
+        seconds=step.seconds + before.seconds,
+    )
 
 
 def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:

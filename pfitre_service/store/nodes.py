@@ -24,7 +24,7 @@ _OCTETS = "application/octet-stream"
 
 
 def preload() -> None:
-    """Imports now what the first write would import: half a second and more that belongs to the start, not to a scan."""
+    """Imports now what the first write would import: half a second that belongs to the start, not to a scan."""
     import pyarrow
     import tiled.structures.array
     import tiled.structures.data_source

@@ -65,13 +65,16 @@ class ResultWriter:
             if array is not None:
                 self._publish_one(name, array, revision, slabs)
 
+    def prepare(self, shape: tuple[int, int, int]) -> None:
+        """Make the volume, of `shape` (z, y, x), and the table of progress, so that the first publication is quick."""
+        self._ensure_progress()
+        self._layout_of("volume", shape)
+
     def progress(self, rows: Sequence[Progress]) -> None:
         """Append rows to `progress`; after a failure, rows that did arrive are not written twice."""
         path = layout.node_path(self.key, layout.PROGRESS)
         schema = layout.table_schema(layout.PROGRESS_COLUMNS)
-        if not self._has_progress:
-            nodes.create_table(self._wire, layout.container_path(self.key), layout.PROGRESS, schema, {})
-            self._has_progress = True
+        self._ensure_progress()
         if self._doubtful:
             columns = nodes.read_table(self._wire, path, ("revision", "time"))
             there = set(zip(columns["revision"], columns["time"], strict=True))
@@ -87,6 +90,12 @@ class ResultWriter:
         document = {**fields, "status": state, "reason": reason, "status_time": time.time()}
         nodes.patch_metadata(self._wire, layout.container_path(self.key), document)
 
+    def _ensure_progress(self) -> None:
+        if not self._has_progress:
+            schema = layout.table_schema(layout.PROGRESS_COLUMNS)
+            nodes.create_table(self._wire, layout.container_path(self.key), layout.PROGRESS, schema, {})
+            self._has_progress = True
+
     def _check(self, name: ResultName, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
         if array.ndim != 3 or array.dtype != np.float32 or array.shape != shape:
             raise StoreError(
@@ -97,7 +106,7 @@ class ResultWriter:
     def _publish_one(
         self, name: ResultName, array: NDArray[np.float32], revision: int, slabs: Sequence[int] | None
     ) -> None:
-        depths = self._layout_of(name, array)
+        depths = self._layout_of(name, array.shape)
         path = layout.node_path(self.key, name)
         starts = np.concatenate(([0], np.cumsum(depths)))
         for slab in range(len(depths)) if slabs is None else slabs:
@@ -107,33 +116,33 @@ class ResultWriter:
             nodes.write_block(self._wire, path, block, (slab, 0, 0))
         nodes.patch_metadata(self._wire, path, {"revision": int(revision), "time": time.time()})
 
-    def _layout_of(self, name: ResultName, array: NDArray[np.float32]) -> tuple[int, ...]:
+    def _layout_of(self, name: ResultName, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Depths of the slabs of a stored array, which is made where it is missing."""
         if name not in self._chunks:
-            self._chunks[name] = self._find_or_create(name, array)
+            self._chunks[name] = self._find_or_create(name, shape)
         return self._chunks[name][0]
 
-    def _find_or_create(self, name: ResultName, array: NDArray[np.float32]) -> tuple[tuple[int, ...], ...]:
+    def _find_or_create(self, name: ResultName, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         path = layout.node_path(self.key, name)
         try:
             node = nodes.get_node(self._wire, path)
         except StoreMissingError:
-            rows, height, width = array.shape
+            rows, height, width = shape
             depth = slab_depth((rows, height, width))
             depths = [min(depth, rows - first) for first in range(0, rows, depth)]
             nodes.create_array(
                 self._wire,
                 layout.container_path(self.key),
                 name,
-                shape=array.shape,
+                shape=shape,
                 chunks=(depths, (height,), (width,)),
                 dims=layout.VOLUME_DIMS,
                 dtype=np.float32,
             )
             node = nodes.get_node(self._wire, path)
-        if node.shape != array.shape or node.dtype != array.dtype:
+        if node.shape != shape or node.dtype != np.float32:
             raise StoreError(
-                f"tomogram {self.key}: the stored {name} is {node.dtype} {node.shape}, the new one {array.dtype} "
-                f"{array.shape}; give the new reconstruction a tomogram of its own"
+                f"tomogram {self.key}: the stored {name} is {node.dtype} {node.shape}, the new one float32 "
+                f"{shape}; give the new reconstruction a tomogram of its own"
             )
         return node.chunks
