@@ -19,7 +19,13 @@ from torch import Tensor
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import ScanGeometry
-from pfitre_service.recon.footprint import footprint_spectrum, table_positions, upsampled
+from pfitre_service.recon.footprint import (
+    RING_UPSAMPLING,
+    footprint_spectrum,
+    interpolation_correction,
+    table_positions,
+    upsampled,
+)
 from pfitre_service.recon.fourier import convolve
 from pfitre_service.recon.projector import Projector, angle_rows, check_measurement
 
@@ -42,6 +48,7 @@ class NormalEquations:
         self.b = torch.zeros(self.slices, geometry.size, geometry.size, device=self.device)
         self.energy = torch.zeros(self.slices, dtype=torch.float64, device=self.device)
         self._projector = Projector(geometry, self.device)
+        self._ring_correction = interpolation_correction(self._projector.frequencies, RING_UPSAMPLING)
         self._embedding = int(next_fast_len(2 * geometry.size - 1, real=True))
         reach = geometry.size - 1
         self._psf = torch.zeros(2 * reach + 1, 2 * reach + 1, dtype=torch.float64, device=self.device)
@@ -126,12 +133,12 @@ class NormalEquations:
     def _ring(self, angle: float) -> Tensor:
         """A_t^T A_t as a point-spread function, (2 size - 1, 2 size - 1) float64. `angle` in radians."""
         projector = self._projector
-        power = footprint_spectrum(angle, projector.frequencies).square() * projector.correction
-        table = upsampled(power.to(torch.complex128), projector.length)
+        power = footprint_spectrum(angle, projector.frequencies).square() * self._ring_correction
+        table = upsampled(power.to(torch.complex128), projector.length, RING_UPSAMPLING)
         reach = self.geometry.size - 1
         offset = torch.arange(-reach, reach + 1, dtype=torch.float64, device=self.device)
         # A ring is symmetric, h(-d) = h(d): half of it is read, the other half is its mirror.
         distance = offset[None, :] * math.cos(angle) + offset[: reach + 1, None] * math.sin(angle)
-        left, right, weight = table_positions(distance, projector.length)
+        left, right, weight = table_positions(distance, projector.length, RING_UPSAMPLING)
         half = torch.lerp(table[left], table[right], weight.double())
         return torch.cat((half, half[:-1].flip((0, 1))))

@@ -102,6 +102,7 @@ class Engine:
         if self._admm is not None:
             self._admm.data = self._solved
         self.stored = self.unusable = 0
+        self.warnings.clear()
 
     def add(self, batch: FrameBatch) -> None:
         """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""

@@ -58,6 +58,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> A
 class SmallScan:
     """A particle on a stage: the same frames each time it is made."""
 
+    source: SimulatedScan
     detector: TomoDetector
     stage: RotationStage
     truth: NDArray[np.float32]
@@ -68,11 +69,9 @@ class SmallScan:
         volume = battery_particle((2 * ROWS, 2 * COLUMNS, 2 * COLUMNS)) * np.float32(0.05)
         sample = FineVolume.of(volume, oversampling=2)
         camera = FluorescenceDetector() if fluorescence else Camera((ROWS, COLUMNS), CameraParameters())
-        stage = RotationStage(name="rotation")
-        detector = TomoDetector(
-            name="detector", source=SimulatedScan(sample, camera), stage=stage, exposure_s=exposure_s
-        )
-        return cls(detector, stage, bin_volume(volume, 2))
+        source, stage = SimulatedScan(sample, camera), RotationStage(name="rotation")
+        detector = TomoDetector(name="detector", source=source, stage=stage, exposure_s=exposure_s)
+        return cls(source, detector, stage, bin_volume(volume, 2))
 
     def plan(self, angles: Sequence[float] = ANGLES, **options: Any) -> Any:
         return tomo_scan(self.detector, self.stage, angles, sample="particle", **options)
@@ -85,7 +84,7 @@ class Documents:
         self.uid = str(uuid.uuid4())
         self.key = TomogramKey(self.uid)
         self._scan = scan
-        self._start = {"motors": ["theta"], "measurement": "line_integral", **start}
+        self._start = {"motors": ["theta"], **start}
 
     def start(self) -> tuple[str, dict[str, Any]]:
         return "start", {"uid": self.uid, "time": time.time(), "scan_id": 1, **self._start}
@@ -112,7 +111,14 @@ class Documents:
         }
 
     def image(self, number: int) -> NDArray[Any]:
-        return self._scan.detector._source.projection(ANGLES[number - 1])
+        """(row, column), the projection of event `number`."""
+        return self._scan.source.projection(ANGLES[number - 1])
+
+    def references(self, stream: str, count: int) -> list[tuple[str, Any]]:
+        """A descriptor and `count` events of `flat` or `dark`."""
+        take = self._scan.source.flat if stream == "flat" else self._scan.source.dark
+        events = [self.event(number, take(), stream) for number in range(1, count + 1)]
+        return [self.descriptor(stream), *events]
 
     def stop(self, events: int | None = None, **more: Any) -> tuple[str, dict[str, Any]]:
         counted = {} if events is None else {"num_events": {"primary": events}}
@@ -202,7 +208,7 @@ class Service:
         """A publisher that connected a moment ago loses what it sends: empty runs, until one has come through."""
 
         def heard() -> bool:
-            probe = Documents(SmallScan.make())
+            probe = Documents(SmallScan.make(), plan_name="connection_test")
             self.publish(probe.start(), probe.stop())
             return any(run["uid"] == probe.uid for run in _after(0.2, self.ingest).get("recent_runs", []))
 
@@ -360,9 +366,15 @@ def small_scan() -> Callable[..., SmallScan]:
     return SmallScan.make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def documents() -> Callable[..., Documents]:
-    return lambda **start: Documents(SmallScan.make(), **start)
+    """Documents of a new run of the small scan, with these keys in its start document."""
+
+    def of(*, fluorescence: bool = True, **start: Any) -> Documents:
+        measurement = "line_integral" if fluorescence else "transmission"
+        return Documents(SmallScan.make(fluorescence=fluorescence), measurement=measurement, **start)
+
+    return of
 
 
 @pytest.fixture(scope="session", name="until")

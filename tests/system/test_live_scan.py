@@ -57,7 +57,6 @@ def test_a_plain_client_sees_the_volume_grow_and_finds_it_again_after_a_restart(
         key = started["key"]
         service.ended(key)
         final, metadata = look(service.url, key)
-    print(errors_ := [distance(volume, scan.truth) for volume, _ in seen], distance(final, scan.truth))
     revisions = [document["revision"] for _, document in seen] + [metadata["revision"]]
     errors = [distance(volume, scan.truth) for volume, _ in seen] + [distance(final, scan.truth)]
     assert len(seen) >= 3

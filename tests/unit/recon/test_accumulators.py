@@ -163,10 +163,13 @@ def test_free_residual_is_that_of_the_projected_result(size, axis_offset, noise,
         difference[:, :size] -= rows  # beyond the data's columns the measured projection is zero
         squares += difference.square().sum(1)
 
-    explicit = float((squares.sum() / y.double().square().sum()).sqrt())
-    assert explicit < 0.2
-    assert relative_residual(data, x) == pytest.approx(explicit, rel=0.01)
-    torch.testing.assert_close(squared_residual(data, x), squares, rtol=0.02, atol=0)
+    energy = y.double().square().sum((0, 2))
+    explicit = float((squares.sum() / energy.sum()).sqrt())
+    assert explicit < 0.1
+    # the difference of large numbers: single precision leaves some 1e-7 of the data's energy
+    torch.testing.assert_close(squared_residual(data, x) / energy, squares / energy, rtol=0.002, atol=4e-7)
+    if noise > 0.0:
+        assert relative_residual(data, x) == pytest.approx(explicit, rel=0.01)
 
 
 def test_residual_of_nothing_measured_is_not_a_number():
