@@ -93,9 +93,14 @@ def demo(
     from pfitre_service.service.demo import run_demo
 
     _Logging.set_up(logging.WARNING)
-    summary = run_demo(scan, output=output, exposure_s=exposure, keep=keep, overrides=_overrides(set_))
-    if as_json:
-        _print_json(summary)
+    run_demo(
+        scan,
+        output=output,
+        exposure_s=exposure,
+        keep=keep,
+        overrides=_overrides(set_),
+        on_summary=_print_json if as_json else lambda summary: None,
+    )
 
 
 @app.command()
@@ -269,11 +274,11 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN, and numbers measured to a microsecond read badly."""
+    """JSON has no NaN, and more than six significant digits of a measurement say nothing."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value

@@ -24,6 +24,10 @@ from pfitre_service.store.parameters import TiledParameters
 
 ENV_PREFIX = "PFITRE_"
 PROFILE_FILE = "profile.toml"
+_UNKNOWN = dict.fromkeys(
+    ("extra_forbidden", "unexpected_keyword_argument"),
+    "there is no such setting; docs/reference/settings.md lists them all",
+)
 
 
 class Branch(BaseModel):
@@ -38,7 +42,7 @@ class SourceSettings(Branch):
     address: str = "127.0.0.1:5568"
     """host:port of a 0MQ proxy's subscribers' side."""
     prefix: str = ""
-    """Prefix that the publishers of this beamline use; empty takes documents without a prefix alone."""
+    """Prefix of the publishers to listen to; empty listens to all."""
     max_message_mib: int = Field(default=256, ge=1)
     """Longer messages are refused unread."""
 
@@ -206,5 +210,8 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, profile: Path | None) -> str:
     where = f"settings (profile {profile}, environment, command line)" if profile else "settings"
-    faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'tree'}: {fault['msg']}" for fault in error.errors())
+    faults = "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'tree'}: {_UNKNOWN.get(fault['type'], fault['msg'])}"
+        for fault in error.errors()
+    )
     return f"unusable {where}: {faults}"

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,19 @@ class Watch:
             self.revisions.add(revision)
 
 
-def run_demo(name: str, *, output: Path, exposure_s: float, keep: bool, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs the demo and returns its summary. Raises ServiceError when the tomogram does not come to its end."""
+def run_demo(
+    name: str,
+    *,
+    output: Path,
+    exposure_s: float,
+    keep: bool,
+    overrides: Mapping[str, Any],
+    on_summary: Callable[[dict[str, Any]], None],
+) -> None:
+    """Runs the demo, calls `on_summary` with what came of it, and with `keep` goes on until Ctrl-C.
+
+    Raises ServiceError when the tomogram does not come to its end, InputError for a scan that does not exist.
+    """
     console = Console(stderr=True)
     scan = build_scan(name, exposure_s=exposure_s)
     settings = demo_settings(output, overrides)
@@ -91,9 +102,9 @@ def run_demo(name: str, *, output: Path, exposure_s: float, keep: bool, override
         summary = _summarize(scan, settings, watch, final, reader)
         summary["picture"] = _picture(scan, settings, reader, output / f"{scan.name}.png")
         _say(console, summary, keep=keep, data_dir=settings.data_dir)
+        on_summary(summary)
         if keep:
             _until_interrupted(console)
-    return summary
 
 
 def demo_settings(output: Path, overrides: Mapping[str, Any]) -> Settings:

@@ -97,6 +97,8 @@ class Ingestion:
             return "receiving", f"open runs: {runs}", details
         last = counts.recent_runs[-1] if counts.recent_runs else None
         ended = "no run yet" if last is None else f"last run {last.uid[:8]}: {last.state} {last.reason}".rstrip()
+        if counts.orphans:
+            ended += f"; {counts.orphans} documents belonged to runs whose start was not seen (joined late?)"
         return "idle", ended, details
 
     def _carry_out(self, actions: list[Action]) -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pfitre_service.config import Settings
 from pfitre_service.ingest import StoredScan, read_scan
 from pfitre_service.model import Progress as Step
+from pfitre_service.service.engine import use_threads
 from pfitre_service.service.offline import Reconstruction, reconstruct
 from pfitre_service.service.results import check_output, write_result
 
@@ -37,6 +38,7 @@ def reconstruct_file(
     with console.status(f"reading {file}"):
         scan = read_scan(file, angles=angles, flats=flats, darks=darks)
     console.print(_describe(scan))
+    use_threads(settings.worker.threads)
     result = _with_progress_bar(console, scan, axis, prior, iterations, device, settings)
     for warning in result.warnings:
         console.print(f"[yellow]{warning}[/yellow]", highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import ServiceError, SettingsError
@@ -63,7 +63,14 @@ def _print_details(console: Console, report: dict[str, Any]) -> None:
 
 
 def _print_tomograms(console: Console, tomograms: list[dict[str, Any]]) -> None:
-    table = Table("tomogram", "state", "used / stored / expected", "iterations", "residual", "held-out error")
+    table = Table(
+        Column("tomogram", no_wrap=True),
+        "state",
+        "used / stored / expected",
+        "iterations",
+        "residual",
+        "held-out error",
+    )
     for one in tomograms:
         table.add_row(
             one["id"],

@@ -8,7 +8,6 @@ a batch, one step, publish if due), beat. One tomogram's failure is that tomogra
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -20,7 +19,7 @@ from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, StoreError
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.connection import connect_catalog
-from pfitre_service.service.engine import Engine, EngineParameters, choose_device
+from pfitre_service.service.engine import Engine, EngineParameters, choose_device, use_threads
 from pfitre_service.service.process import ProcessContext
 from pfitre_service.service.publisher import Publisher
 from pfitre_service.service.session import Session
@@ -145,8 +144,7 @@ def _warm_up(device: torch.device) -> None:
 def run_worker(settings: Settings, context: ProcessContext) -> None:
     """The worker's main loop, until `context.stop`."""
     device = choose_device(settings.worker.device)
-    torch.set_num_threads(settings.worker.threads or max(1, (os.cpu_count() or 1) - 1))
-    torch.set_flush_denormal(True)  # a CPU takes a hundred times longer over numbers next to zero
+    use_threads(settings.worker.threads)
     with connect_catalog(settings) as catalog, Publisher(catalog) as publisher:
         worker = Worker(catalog, publisher, settings)
         _warm_up(device)

@@ -36,7 +36,8 @@ def prepare(data_dir: Path) -> None:
         StoreError: it cannot be made or written; the message names folder, reason and remedy.
     """
     try:
-        (data_dir / "data").mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (data_dir / "data").mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=data_dir) as probe:
             probe.write(b"pfitre")
     except OSError as error:
@@ -51,7 +52,7 @@ def ensure_api_key(data_dir: Path) -> str:
     """
     path = data_dir / "api_key"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _write_new_key(path)
         key = path.read_text().strip()

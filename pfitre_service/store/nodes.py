@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ _OCTETS = "application/octet-stream"
 
 def preload() -> None:
     """Imports now what the first write would import: half a second that belongs to the start, not to a scan."""
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # it announces its threads when pandas loads it
     import pyarrow
     import tiled.structures.array
     import tiled.structures.data_source

@@ -193,8 +193,9 @@ def _discard(data_dir: Path) -> None:
 
 def _quieten() -> None:
     """Log only what goes wrong, and where the service says: Tiled gives its logger a handler of its own at import."""
+    for name in ("tiled", "tiled.server.app", "alembic", "numexpr"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     import tiled.server.app  # noqa: F401
 
     logging.getLogger("tiled.server.app").handlers.clear()
-    for name in ("tiled", "tiled.server.app", "alembic", "numexpr"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("tiled.server.app").setLevel(logging.WARNING)

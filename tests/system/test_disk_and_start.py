@@ -68,7 +68,9 @@ def explained(result):
 def test_a_data_folder_that_cannot_be_made_ends_the_start_with_a_line(pfitre, own_settings, arguments_for):
     result = pfitre("serve", "--data-dir", "/proc/pfitre", *arguments_for(own_settings))
     assert result.returncode == 3
-    assert explained(result).startswith("pfitre: tiled cannot start: StoreError: the data folder /proc/pfitre cannot be")
+    assert explained(result).startswith(
+        "pfitre: tiled cannot start: StoreError: the data folder /proc/pfitre cannot be"
+    )
 
 
 def test_a_data_folder_in_use_by_another_service_is_refused(pfitre, service, own_settings, arguments_for):
@@ -107,7 +109,7 @@ def test_a_port_in_use_is_named(pfitre, own_settings, arguments_for, tmp_path, s
         (["--profile", "/nowhere"], {}, "no profile at /nowhere"),
         ([], {"PFITRE_TILED__PROT": "1"}, "PFITRE_TILED__PROT"),
         (["--set", "proxy.subscribe=127.0.0.1:9"], {}, "set both to the same"),
-        (["--set", "proxy.publish=here"], {}, "host:port"),
+        (["--set", "proxy.publish=here"], {}, "expected a 0MQ address"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_in_one_line(pfitre, tmp_path, arguments, environment, said):

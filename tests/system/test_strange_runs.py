@@ -113,7 +113,9 @@ def test_a_frame_of_nothing_but_nan_is_stored_left_out_and_named(service, docume
     metadata = service.ended(scan.key)
     assert (service.stored(scan.key), metadata["frames_used"], metadata["frames_unusable"]) == (10, 9, 1)
     assert "1 left out as unusable" in metadata["reason"]
-    assert metadata["warnings"] == [warning for warning in metadata["warnings"] if "projection 4 was left out" in warning]
+    assert metadata["warnings"] == [
+        warning for warning in metadata["warnings"] if "projection 4 was left out" in warning
+    ]
     assert np.isfinite(service.reader(scan.key).volume()).all()
 
 
