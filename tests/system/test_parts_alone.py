@@ -41,7 +41,7 @@ def process_alone(start_pfitre, own_settings, key_file, tmp_path, until):
     def start(name, **environment):
         address = getattr(own_settings.health, name)
         common = {"PFITRE_API_KEY_FILE": str(key_file), f"PFITRE_HEALTH__{name.upper()}": address}
-        return start_pfitre("process", name, **common, **environments[name], **environment)
+        return start_pfitre("process", name, **{**common, **environments[name], **environment})
 
     return start
 
