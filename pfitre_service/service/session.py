@@ -17,7 +17,7 @@ from pfitre_service.preprocess import PreprocessParameters, References
 from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.store.catalog import TomogramSummary
-from pfitre_service.store.reader import Acquisition, TomogramReader
+from pfitre_service.store.reader import TomogramReader
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Session:
         self.key: TomogramKey = reader.key
         self.engine: Engine | None = None
         self.progress: Progress | None = None
-        self.acquisition: Acquisition | None = None
+        self._summary: TomogramSummary | None = None
         self._before: Progress | None = None
         """The last step of the worker before this one, if there was one."""
         self._reader = reader
@@ -46,6 +46,7 @@ class Session:
 
     def observe(self, summary: TomogramSummary) -> None:
         """Takes note of what is stored by now."""
+        self._summary = summary
         self._stored = dict(summary.frames)
         self._expected = summary.expected_frames
         if summary.acquisition != "receiving" and not self._ended:
@@ -137,15 +138,11 @@ class Session:
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
-        if self.engine is None:
-            self.acquisition = self._reader.acquisition()
-            if self.acquisition.geometry is None:
-                return None
-            self._before = next(reversed(self._reader.progress()), None)
+        if self.engine is None and self._summary is not None and self._summary.geometry is not None:
             self.engine = Engine(
-                self.acquisition.geometry,
+                self._summary.geometry,
                 EngineParameters(
-                    measurement=self.acquisition.measurement,
+                    measurement=self._summary.measurement,
                     heldout_every=self._settings.worker.heldout_every,
                     device=self._settings.worker.device,
                     preprocess=self._settings.preprocess,
@@ -153,7 +150,7 @@ class Session:
                     prior=self._settings.prior,
                 ),
             )
-            self._publisher.submit(self.key, shape=self.acquisition.geometry.volume_shape)
+            self._publisher.submit(self.key, shape=self._summary.geometry.volume_shape)
         return self.engine
 
     def _close(self) -> None:

@@ -149,22 +149,22 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
         worker = Worker(catalog, publisher, settings)
         _warm_up(device)
         logger.info("worker on %s", device)
-        observe_next = 0.0
+        observe_next, busy = 0.0, False
         while not context.stop.is_set():
             context.health.beat()
-            busy = False
             try:
                 if (begin := time.monotonic()) >= observe_next:
                     worker.observe()
                     took = time.monotonic() - begin
-                    # However slow the catalogue is, at most a fifth of its time goes into being asked what is new.
-                    observe_next = begin + max(settings.worker.poll_interval_s, 5 * took)
+                    # However slow the catalogue is: a fifth of its time at most goes into being asked what is new,
+                    # half of it while there is nothing else to do.
+                    observe_next = begin + max(settings.worker.poll_interval_s, (5 if busy else 2) * took)
                 busy = worker.work()
                 worker.problem = None
             except StoreUnavailableError as error:
                 if worker.problem is None:
                     logger.warning("the catalogue is out of reach, trying again: %s", error)
-                worker.problem = str(error)
+                worker.problem, busy = str(error), False
             worker.report(context)
             if not busy:
                 context.stop.wait(settings.worker.poll_interval_s)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from pfitre_service.model import Role, TomogramKey
+from pfitre_service.model import Measurement, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.acquisition import AcquisitionWriter
 from pfitre_service.store.layout import AcquisitionState
@@ -38,6 +38,9 @@ class TomogramSummary:
     """Stored frames per role; may lag behind `frames` by the batch that is being written."""
     revision: int | None
     """Of the stored volume; None until there is one."""
+    geometry: ScanGeometry | None
+    """None until the first projection is stored, unless the run said before how large frames are."""
+    measurement: Measurement
 
     @property
     def status(self) -> str:
@@ -159,6 +162,7 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
     frames = children[layout.FRAMES].metadata if layout.FRAMES in children else {}
     volume = children["volume"].metadata if "volume" in children else {}
     counts = frames.get("counts") or {}
+    array = children.get(layout.ARRAY_OF_ROLE["projection"])
     return TomogramSummary(
         key=key,
         metadata=metadata,
@@ -167,4 +171,8 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         expected_frames=frames.get("expected_frames"),
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
+        geometry=layout.geometry_of(
+            metadata.get("geometry") or {}, None if array is None else (array.shape[1], array.shape[2])
+        ),
+        measurement=metadata.get("measurement") or "transmission",
     )

@@ -1,6 +1,6 @@
 """The thread that writes to the catalogue, so that whoever receives frames never waits for it.
 
-Jobs are done in order. Frames of one tomogram that wait behind each other go out in one write. While the catalogue
+Jobs of one tomogram are done in order. Its frames that wait go out in one write. While the catalogue
 cannot write (server gone, disk full, folder read-only) the first job is tried again, with growing pauses, for as long
 as the service lives; what comes meanwhile waits in a queue bounded by bytes. Nothing is dropped: when the queue stays
 full, `append` raises, and the frames it was given are counted as refused.
@@ -190,17 +190,32 @@ class StoreThread:
                 return
 
     def _next(self) -> _Job | None:
-        """The first job, with the frames of its tomogram that wait right behind; it stays in the queue until done."""
+        """The first job, with the frames of its tomogram that wait behind it; it stays in the queue until done."""
         with self._condition:
             self._condition.wait_for(lambda: self._queue.jobs or self._closing)
             if not self._queue.jobs:
                 return None
-            job = self._queue.jobs.popleft()
-            while self._queue.jobs and _joins(job, self._queue.jobs[0]):
-                more = self._queue.jobs.popleft()
-                job = replace(job, frames=job.frames + more.frames, nbytes=job.nbytes + more.nbytes)
+            job = self._with_frames_behind(self._queue.jobs.popleft())
             self._queue.jobs.appendleft(job)
             return job
+
+    def _with_frames_behind(self, job: _Job) -> _Job:
+        """`job` with the frames of its tomogram that wait, up to that tomogram's next job of another kind.
+
+        Jobs of other tomograms are passed by: the order matters within one alone, and scans that run at the same time
+        would else cost a request a frame.
+        """
+        jobs, passed = self._queue.jobs, deque[_Job]()
+        while job.what == "append" and jobs:
+            other = jobs.popleft()
+            if _joins(job, other):
+                job = replace(job, frames=job.frames + other.frames, nbytes=job.nbytes + other.nbytes)
+                continue
+            passed.append(other)
+            if other.key == job.key:
+                break
+        jobs.extendleft(reversed(passed))
+        return job
 
     def _until_done(self, job: _Job) -> bool:
         """Try until it works or is refused for good. False where the thread was told to give up."""
