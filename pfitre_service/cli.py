@@ -31,7 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measures what the README claims.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measures what the README claims.",
+    epilog="For example: [bold]pfitre bench solver --json[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 app.add_typer(bench, name="bench")
 
 ProfileOption = Annotated[

@@ -157,9 +157,7 @@ class Ingestion:
             return
         streams = {self._rules.role_of(document.get("name", "")): document["name"] for document in descriptors}
         stored = [(streams[role], seq_num) for role, _, seq_num in reader.frame_ids() if role in streams]
-        geometry = acquisition.geometry
-        shape = None if geometry is None else (geometry.rows, geometry.columns)
-        self._carry_out(self._assembler.resume(start, descriptors, stored, shape))
+        self._carry_out(self._assembler.resume(start, descriptors, stored, acquisition.frame_shape))
         logger.info("tomogram %s: resumed with %d frames stored", key, len(stored))
 
     def _note(self, level: int, message: str) -> None:

@@ -1,7 +1,8 @@
 """The worker's own thread for writing results: the solver never waits for the catalogue.
 
 Of volumes the newest wins: one that was not written before the next is ready is skipped. Progress rows and the
-last status are never skipped. While the catalogue cannot write, the thread tries again, with growing pauses.
+last status are never skipped. While the catalogue cannot write, the thread tries again, with growing pauses, each
+tomogram in its turn: one whose arrays are damaged does not hold up the others.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Publisher:
         self._condition = threading.Condition()
         self._closing = threading.Event()
         self._busy = False
-        self.problem: str | None = None
-        """Why nothing can be written now; None while writing works."""
+        self._problems: dict[TomogramKey, str] = {}
+        self._pause = _FIRST_PAUSE_S
         self._thread = threading.Thread(target=self._work, name="pfitre-publisher", daemon=True)
 
     def __enter__(self) -> Publisher:
@@ -97,6 +98,11 @@ class Publisher:
             pending.status = status or pending.status
             self._condition.notify_all()
 
+    @property
+    def problem(self) -> str | None:
+        """Why results of a tomogram cannot be written now; None while writing works."""
+        return next(iter(self._problems.copy().values()), None)
+
     def published_revision(self, key: TomogramKey) -> int:
         """The newest revision of the volume that is in the catalogue; 0 for none from this process."""
         return self._published.get(key, 0)
@@ -109,7 +115,7 @@ class Publisher:
     def _work(self) -> None:
         while (taken := self._next()) is not None:
             key, pending = taken
-            self._until_written(key, pending)
+            self._try_to_write(key, pending)
             with self._condition:
                 self._busy = False
                 self._condition.notify_all()
@@ -123,28 +129,30 @@ class Publisher:
             key = next(iter(self._pending))
             return key, self._pending[key]
 
-    def _until_written(self, key: TomogramKey, pending: _Pending) -> None:
-        pause = _FIRST_PAUSE_S
-        while True:
-            try:
-                self._write(key, self._take(pending))
-            except StoreUnavailableError as error:
-                if self.problem is None:
-                    logger.warning("tomogram %s: results wait: %s", key, error)
-                self.problem = str(error)
-                if self._closing.wait(pause):
-                    return
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-            except StoreError as error:
-                logger.error("tomogram %s: results are refused: %s", key, error)
-                self.problem = str(error)
-                self._writers.pop(key, None)
-                with self._condition:
-                    del self._pending[key]
-                return
-            else:
-                self.problem = None
-                return
+    def _try_to_write(self, key: TomogramKey, pending: _Pending) -> None:
+        try:
+            self._write(key, self._take(pending))
+        except StoreUnavailableError as error:
+            self._wait_after(key, error)
+        except StoreError as error:
+            logger.error("tomogram %s: results are refused and left out: %s", key, error)
+            self._writers.pop(key, None)
+            self._problems.pop(key, None)
+            with self._condition:
+                del self._pending[key]
+        else:
+            self._problems.pop(key, None)
+            self._pause = _FIRST_PAUSE_S
+
+    def _wait_after(self, key: TomogramKey, error: StoreUnavailableError) -> None:
+        """The others are tried before this one is again."""
+        if key not in self._problems:
+            logger.warning("tomogram %s: results wait: %s", key, error)
+        self._problems[key] = str(error)
+        with self._condition:
+            self._pending.move_to_end(key)
+        self._closing.wait(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 
     def _take(self, pending: _Pending) -> _Pending:
         """What is to be written now; the rest of `pending` may grow meanwhile."""

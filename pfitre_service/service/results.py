@@ -27,6 +27,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"the folder of the output does not exist: {path.parent}")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name, or allow it with --overwrite")
+    if path.is_dir() and not (path / "zarr.json").is_file():
+        raise InputError(f"{path} is a folder that holds no Zarr group and is left alone; choose another name")
 
 
 def write_result(path: Path, result: Reconstruction, source: str) -> None:

@@ -138,11 +138,15 @@ class Session:
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
-        if self.engine is None and self._summary is not None and self._summary.geometry is not None:
+        summary = self._summary
+        geometry = None if summary is None or self.engine is not None else summary.geometry
+        if summary is not None and geometry is not None:
+            if summary.has_results:
+                self._before = next(reversed(self._reader.progress()), None)
             self.engine = Engine(
-                self._summary.geometry,
+                geometry,
                 EngineParameters(
-                    measurement=self._summary.measurement,
+                    measurement=summary.measurement,
                     heldout_every=self._settings.worker.heldout_every,
                     device=self._settings.worker.device,
                     preprocess=self._settings.preprocess,
@@ -150,7 +154,7 @@ class Session:
                     prior=self._settings.prior,
                 ),
             )
-            self._publisher.submit(self.key, shape=self._summary.geometry.volume_shape)
+            self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
 
     def _close(self) -> None:

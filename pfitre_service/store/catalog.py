@@ -38,13 +38,26 @@ class TomogramSummary:
     """Stored frames per role; may lag behind `frames` by the batch that is being written."""
     revision: int | None
     """Of the stored volume; None until there is one."""
-    geometry: ScanGeometry | None
-    """None until the first projection is stored, unless the run said before how large frames are."""
-    measurement: Measurement
+    frame_shape: tuple[int, int] | None
+    """(row, column) of a projection; None until the first is stored."""
+    has_results: bool
+    """Whether a worker has begun to write what it makes of the frames."""
 
     @property
     def status(self) -> str:
         return str(self.metadata.get("status", "idle"))
+
+    @property
+    def measurement(self) -> Measurement:
+        return self.metadata.get("measurement") or "transmission"
+
+    @property
+    def geometry(self) -> ScanGeometry | None:
+        """None until the first projection is stored, unless the run said before how large frames are.
+
+        Raises InputError for what the run said of it, if that cannot be: so one such run does not spoil the list.
+        """
+        return layout.geometry_of(self.metadata.get("geometry") or {}, self.frame_shape)
 
 
 class Catalog:
@@ -171,8 +184,6 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         expected_frames=frames.get("expected_frames"),
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
-        geometry=layout.geometry_of(
-            metadata.get("geometry") or {}, None if array is None else (array.shape[1], array.shape[2])
-        ),
-        measurement=metadata.get("measurement") or "transmission",
+        frame_shape=None if array is None else (array.shape[1], array.shape[2]),
+        has_results=not children.keys().isdisjoint(("volume", layout.PROGRESS)),
     )

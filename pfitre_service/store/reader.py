@@ -28,13 +28,23 @@ class Acquisition:
     state: AcquisitionState
     reason: str | None
     expected_frames: int | None
-    geometry: ScanGeometry | None
-    """None until the first projection is stored, unless the run said before how large frames are."""
+    frame_shape: tuple[int, int] | None
+    """(row, column) of a projection; None until the first is stored."""
+    said_geometry: dict[str, Any]
+    """What the run said of its geometry."""
     measurement: Measurement
     documents: dict[str, Any]
     """Start and descriptor documents, for a restart."""
     received: dict[str, int]
     """What the receiving side counted when it closed the acquisition: late, lost, refused."""
+
+    @property
+    def geometry(self) -> ScanGeometry | None:
+        """None until the first projection is stored, unless the run said before how large frames are.
+
+        Raises InputError for a geometry that cannot be.
+        """
+        return layout.geometry_of(self.said_geometry, self.frame_shape)
 
     @property
     def ended(self) -> bool:
@@ -63,7 +73,8 @@ class TomogramReader:
             state=frames.get("state", "receiving"),
             reason=frames.get("reason"),
             expected_frames=frames.get("expected_frames"),
-            geometry=layout.geometry_of(container.get("geometry") or {}, shape),
+            frame_shape=shape,
+            said_geometry=dict(container.get("geometry") or {}),
             measurement=container.get("measurement") or "transmission",
             documents=dict(frames.get("documents") or {}),
             received=dict(frames.get("received") or {}),

@@ -65,11 +65,6 @@ def test_a_killed_worker_comes_back_and_uses_every_frame(service, scan_with, und
     assert metadata["revision"] == service.revision(key) > killed["revision"]
     revisions = [row.revision for row in service.reader(key).progress()]
     assert revisions == sorted(set(revisions))
-    print(
-        relative_difference(service.reader(key).volume(), undisturbed)
-        if "key" in locals()
-        else relative_difference(late, early)
-    )
     assert relative_difference(service.reader(key).volume(), undisturbed) < 1e-2
 
 
@@ -89,11 +84,6 @@ def test_tiled_killed_in_mid_scan_loses_no_frame(service, scan_with, undisturbed
     metadata = service.ended(key)
     assert (metadata["frames_used"], service.stored(key)) == (26, 26)
     assert service.reader(key).acquisition().received["missing"] == {}
-    print(
-        relative_difference(service.reader(key).volume(), undisturbed)
-        if "key" in locals()
-        else relative_difference(late, early)
-    )
     assert relative_difference(service.reader(key).volume(), undisturbed) < 1e-2
     until(lambda: service.health("ingest").state == "idle", "peace")
 
@@ -153,10 +143,5 @@ def test_flats_that_come_last_give_the_volume_of_flats_that_came_first(service, 
     metadata = service.ended(last.key)
     assert metadata["frames_used"] == 26
     early, late = service.reader(first.key).volume(), service.reader(last.key).volume()
-    print(
-        relative_difference(service.reader(key).volume(), undisturbed)
-        if "key" in locals()
-        else relative_difference(late, early)
-    )
     assert relative_difference(late, early) < 1e-3
     assert metadata["warnings"] == []

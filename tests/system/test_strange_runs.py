@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -209,3 +208,12 @@ def test_garbage_and_malice_in_mid_scan_are_counted_and_never_executed(service, 
     assert service.ingest()["malformed"] == before["malformed"] + 4
     assert not trap.exists()
     assert service.health("ingest").pid == pid
+
+
+def test_a_rotation_axis_that_cannot_be_fails_that_run_alone(service, documents, until):
+    scan = documents(rotation_axis=1e9)
+    pids = [service.health(name).pid for name in ("ingest", "worker")]
+    service.publish(*scan.whole(4))
+    metadata = service.ended(scan.key, "failed")
+    assert "the rotation axis must lie near the detector's columns" in metadata["reason"]
+    assert [service.health(name).pid for name in ("ingest", "worker")] == pids

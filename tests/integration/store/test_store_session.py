@@ -1,0 +1,124 @@
+"""One tomogram in the worker, and the worker's rounds, on a real catalogue."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from pfitre_service.config import Settings, WorkerSettings
+from pfitre_service.model import Frame, TomogramKey
+from pfitre_service.service.publisher import Publisher
+from pfitre_service.service.worker import Worker
+
+SETTINGS = Settings(worker=WorkerSettings(device="cpu", publish_interval_s=0.0, batch_frames=8))
+
+
+def frames(count, first=1, role="projection"):
+    """Shadows of a disc, (4, 16)."""
+    columns = np.arange(16) - 7.5
+    shadow = np.sqrt(np.clip(25 - columns**2, 0, None)).astype(np.float32) / 50
+    image = np.tile(shadow, (4, 1)) if role == "projection" else np.ones((4, 16), np.float32)
+    angle = (lambda n: 8.0 * n) if role == "projection" else (lambda n: float("nan"))
+    return [Frame(image, role, angle(n), n, 1000.0 + n, "run-1") for n in range(first, first + count)]
+
+
+@pytest.fixture
+def publisher(catalog):
+    with Publisher(catalog) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def tomogram(catalog, key):
+    catalog.create(key, {"measurement": "line_integral"}, expected_frames=12)
+    return catalog.acquisition_writer(key)
+
+
+def work(worker, until, timeout_s=30.0):
+    ends_at = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < ends_at, "what was worked for did not come"
+        worker.observe()
+        while worker.work():
+            pass
+        time.sleep(0.01)
+
+
+def status(catalog, key):
+    return catalog.summary(key).status
+
+
+def test_frames_become_a_final_volume_as_soon_as_the_scan_ends(catalog, publisher, tomogram, key):
+    worker = Worker(catalog, publisher, SETTINGS)
+    tomogram.append(frames(6))
+    work(worker, lambda: catalog.summary(key).revision)
+    assert status(catalog, key) == "iterating"
+    tomogram.append(frames(6, first=7))
+    tomogram.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert metadata["reason"] == "12 of 12 projections used; scan complete with 12 of 12 announced projections"
+    assert catalog.reader(key).revision() == metadata["revision"] == catalog.reader(key).progress()[-1].revision
+    work(worker, lambda: True)
+    assert not worker.work()
+
+
+def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomogram, key):
+    tomogram.append(frames(8))
+    work(Worker(catalog, publisher, SETTINGS), lambda: (catalog.summary(key).revision or 0) > 1)
+    work(Worker(catalog, publisher, SETTINGS), lambda: publisher.is_done_with(key))
+    before = catalog.reader(key).progress()[-1]
+    tomogram.append(frames(4, first=9))
+    tomogram.close("complete", None)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    rows = catalog.reader(key).progress()
+    assert [row.revision for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[-1].iterations > before.iterations
+    assert rows[-1].seconds > before.seconds
+    assert rows[-1].angles_used == 12
+    assert catalog.reader(key).revision() == rows[-1].revision
+
+
+def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key):
+    catalog.create(key, {"measurement": "transmission"})
+    writer = catalog.acquisition_writer(key)
+    images = [Frame(np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid) for f in frames(10)]
+    worker = Worker(catalog, publisher, SETTINGS)
+    writer.append(images)
+    work(worker, lambda: catalog.summary(key).revision)
+    assert len(catalog.reader(key).metadata()["warnings"]) == 2
+    writer.append([*frames(2, role="flat"), *(Frame(f.image * 0, "dark", *_rest(f)) for f in frames(2, role="dark"))])
+    writer.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert (metadata["frames_used"], metadata["warnings"]) == (10, [])
+
+
+def _rest(frame):
+    return frame.angle, frame.seq_num, frame.time, frame.run_uid
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "no projection was stored: scan aborted"), (1, "got 1 usable of 1 stored: scan aborted")]
+)
+def test_too_few_projections_are_a_failure_with_a_reason(catalog, publisher, tomogram, key, count, said):
+    worker = Worker(catalog, publisher, SETTINGS)
+    if count:
+        tomogram.append(frames(count))
+    tomogram.close("aborted", "out of beam")
+    work(worker, lambda: status(catalog, key) == "failed")
+    assert said in catalog.reader(key).metadata()["reason"]
+    assert "out of beam" in catalog.reader(key).metadata()["reason"]
+
+
+def test_one_tomogram_s_failure_leaves_the_others_alone(catalog, publisher, tomogram, key):
+    broken = TomogramKey(f"{key}-broken")
+    catalog.create(broken, {"measurement": "line_integral", "geometry": {"axis": 1e9}})
+    catalog.acquisition_writer(broken).append(frames(4))
+    tomogram.append(frames(12))
+    tomogram.close("complete", None)
+    worker = Worker(catalog, publisher, SETTINGS)
+    work(worker, lambda: status(catalog, key) == "final" and status(catalog, broken) == "failed")
+    assert "rotation axis" in catalog.reader(broken).metadata()["reason"]

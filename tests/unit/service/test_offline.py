@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pfitre_service
+from pfitre_service.errors import InputError
+from pfitre_service.service.offline import reconstruct
+
+
+def test_a_stored_scan_becomes_a_volume_with_its_history(integrals, angles, truth):
+    seen = []
+    result = reconstruct(integrals, angles, device="cpu", on_progress=seen.append)
+    assert result.volume.shape == result.physics.shape == result.trust.shape == result.preview.shape == truth.shape
+    assert result.volume.dtype == np.float32
+    assert tuple(seen) == result.history
+    assert result.history[-1].phase == "final"
+    assert 0 < result.heldout_error < result.history[-1].heldout_error_physics
+    assert (result.prior, result.warnings) == ("tv", ())
+    assert np.linalg.norm(result.volume - truth) < np.linalg.norm(result.preview - truth)
+
+
+def test_it_is_what_the_package_offers(integrals, angles):
+    assert pfitre_service.reconstruct is reconstruct
+
+
+def test_lists_and_integers_are_taken_as_well(integrals, angles):
+    result = pfitre_service.reconstruct((1000 * integrals).astype(int).tolist(), angles.tolist(), iterations=2)
+    assert np.isfinite(result.volume).all()
+
+
+def test_iterations_limit_the_steps_of_each_phase(integrals, angles):
+    result = reconstruct(integrals, angles, iterations=2, device="cpu")
+    assert len(result.history) <= 1 + 2 + 2
+    assert result.history[-1].phase == "final"
+
+
+def test_the_axis_that_is_given_is_used(integrals, angles, truth):
+    middle = reconstruct(integrals, angles, iterations=2, device="cpu")
+    moved = reconstruct(integrals, angles, axis=18.0, iterations=2, device="cpu")
+    assert middle.geometry.axis == 15.5
+    assert moved.geometry.axis == 18.0
+    assert moved.heldout_error > middle.heldout_error
+    assert np.linalg.norm(moved.volume - truth) > 2 * np.linalg.norm(middle.volume - truth)
+
+
+def test_counts_with_flats_and_darks_give_the_volume_of_their_line_integrals(integrals, angles):
+    counts = 100 + 5000 * np.exp(-integrals)
+    flats, darks = np.full((3, *counts.shape[1:]), 5100.0), np.full((3, *counts.shape[1:]), 100.0)
+    wanted = reconstruct(integrals, angles, prior="none", iterations=5, device="cpu").volume
+    got = reconstruct(counts, angles, prior="none", iterations=5, device="cpu", flats=flats, darks=darks).volume
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_counts_without_references_are_reconstructed_with_warnings(integrals, angles):
+    result = reconstruct(5000 * np.exp(-integrals), angles, iterations=2, device="cpu", measurement="transmission")
+    assert len(result.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"projections": np.zeros((26, 8))}, "real numbers .angle, row, column."),
+        ({"projections": np.zeros((26, 8, 32), complex)}, "real numbers"),
+        ({"angles": np.arange(25.0)}, "one per projection, .26,. degrees; got shape .25,."),
+        ({"angles": np.full(26, np.nan)}, "finite degrees"),
+        ({"prior": "magic"}, "prior must be"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"axis": 1000.0}, "rotation axis"),
+        ({"projections": np.zeros((0, 8, 32)), "angles": np.zeros(0)}, "at least 2 usable projections"),
+        ({"projections": np.full((26, 8, 32), np.nan)}, "got 0 usable of 26"),
+    ],
+)
+def test_what_cannot_be_reconstructed_is_explained(integrals, angles, change, said):
+    with pytest.raises(InputError, match=said):
+        reconstruct(**{"projections": integrals, "angles": angles, "device": "cpu", **change})
