@@ -35,11 +35,8 @@ class Session:
         self._reader = reader
         self._publisher = publisher
         self._settings = settings
-        self._stored: dict[Role, int] = {"projection": 0, "flat": 0, "dark": 0}
         self._references: tuple[int, int] = (0, 0)
-        self._ended = self._closed = False
-        self._reason = ""
-        self._expected: int | None = None
+        self._closed = False
         self._published_at = -math.inf
         self._published_revision = 0
         self._state = ""
@@ -47,16 +44,11 @@ class Session:
     def observe(self, summary: TomogramSummary) -> None:
         """Takes note of what is stored by now."""
         self._summary = summary
-        self._stored = dict(summary.frames)
-        self._expected = summary.expected_frames
-        if summary.acquisition != "receiving" and not self._ended:
-            self._ended = True
-            self._reason = _how_it_ended(summary)
 
     @property
     def unread(self) -> int:
         """Projections that are stored and not yet in the engine."""
-        return self._stored["projection"] - (0 if self.engine is None else self.engine.stored)
+        return self._stored("projection") - (0 if self.engine is None else self.engine.stored)
 
     @property
     def has_work(self) -> bool:
@@ -103,24 +95,35 @@ class Session:
         return {
             "id": str(self.key),
             "state": self.state,
-            "stored": self._stored["projection"],
-            "expected": self._expected,
+            "stored": self._stored("projection"),
+            "expected": None if self._summary is None else self._summary.expected_frames,
             "unread": self.unread,
             "published_revision": self._publisher.published_revision(self.key),
             **({} if self.progress is None else asdict(self.progress)),
         }
 
+    def _stored(self, role: Role) -> int:
+        return 0 if self._summary is None else self._summary.frames[role]
+
+    @property
+    def _ended(self) -> bool:
+        return self._summary is not None and self._summary.acquisition != "receiving"
+
+    @property
+    def _reason(self) -> str:
+        return "" if self._summary is None else _how_it_ended(self._summary)
+
     @property
     def _new_references(self) -> bool:
         """Whether there are flats or darks that the engine, once there are frames for one, does not know of."""
-        return self._stored["projection"] > 0 and (self._stored["flat"], self._stored["dark"]) != self._references
+        return self._stored("projection") > 0 and (self._stored("flat"), self._stored("dark")) != self._references
 
     def _read_references(self) -> None:
         """Flats and darks as they are now; frames that were corrected with others are read again."""
         engine = self._engine_for_frames()
         if engine is None:
             return
-        counts = (self._stored["flat"], self._stored["dark"])
+        counts = (self._stored("flat"), self._stored("dark"))
         references = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
