@@ -68,11 +68,6 @@ class AcquisitionWriter:
         self._get_in_step()
         return dict(self._rows)
 
-    def seq_nums(self) -> frozenset[FrameId]:
-        """(role, run uid, seq_num) of every stored frame."""
-        self._get_in_step()
-        return frozenset(self._ids)
-
     def append(self, frames: Sequence[Frame]) -> Appended:
         """Store `frames` in their order; those stored before are skipped and counted.
 
@@ -102,10 +97,6 @@ class AcquisitionWriter:
     def update(self, **fields: Any) -> None:
         """Set fields of the acquisition's metadata, such as `expected_frames` or `documents`."""
         nodes.patch_metadata(self._wire, layout.node_path(self.key, layout.FRAMES), fields)
-
-    def reopen(self) -> None:
-        """More frames come for an acquisition that was closed."""
-        self.update(state="receiving", reason=None, closed=None)
 
     def close(self, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None) -> None:
         """Say how the acquisition ended; `counts` is whatever the receiving side counted (late, lost, refused)."""

@@ -22,17 +22,6 @@ from pfitre_service.twin.project import project
 from pfitre_service.twin.scans import build_scan
 
 
-@pytest.fixture
-def run_engine() -> Iterator[RunEngine]:
-    engine = RunEngine({})
-    yield engine
-    if engine.state != "idle":
-        engine.abort()
-    engine.loop.call_soon_threadsafe(engine.loop.stop)
-    engine._th.join(5)
-    engine.loop.close()
-
-
 def thread_names() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
@@ -60,9 +49,9 @@ class Documents:
         return np.stack([e["data"]["detector_image"] for e in self.of("event") if e["descriptor"] == descriptor])
 
 
-def test_the_recorded_scan_gives_every_projection_with_its_angle(run_engine: RunEngine):
+def test_the_recorded_scan_gives_every_projection_with_its_angle(RE: RunEngine):
     scan, documents = build_scan("cu23", exposure_s=0), Documents()
-    run_engine(scan.plan(), documents)
+    RE(scan.plan(), documents)
     start = documents.of("start")[0]
     assert start["plan_name"] == "tomo_scan"
     assert (start["num_projections"], start["measurement"], start["sample"]) == (51, "line_integral", "cu23")
@@ -76,10 +65,10 @@ def test_the_recorded_scan_gives_every_projection_with_its_angle(run_engine: Run
     assert documents.of("stop")[0]["num_events"] == {"primary": 51}
 
 
-def test_a_transmission_scan_has_darks_flats_and_projections_that_preprocess_to_the_truth(run_engine: RunEngine):
+def test_a_transmission_scan_has_darks_flats_and_projections_that_preprocess_to_the_truth(RE: RunEngine):
     scan, documents = build_scan("chip", exposure_s=0, seed=1), Documents()
     angles = [-40.0, 0.0, 25.0]
-    run_engine(tomo_scan(scan.detector, scan.stage, angles, flats=8, darks=5, sample="chip"), documents)
+    RE(tomo_scan(scan.detector, scan.stage, angles, flats=8, darks=5, sample="chip"), documents)
     assert documents.of("stop")[0]["num_events"] == {"dark": 5, "flat": 8, "primary": 3}
     assert [d["name"] for d in documents.of("descriptor")] == ["dark", "flat", "primary"]
     references = References.of(documents.images("flat"), documents.images("dark"))
@@ -91,7 +80,7 @@ def test_a_transmission_scan_has_darks_flats_and_projections_that_preprocess_to_
     assert abs(np.mean(result.values - expected)) < 0.005
 
 
-def test_an_aborted_scan_ends_its_run_and_puts_shutter_and_sample_back(run_engine: RunEngine):
+def test_an_aborted_scan_ends_its_run_and_puts_shutter_and_sample_back(RE: RunEngine):
     scan, documents = build_scan("chip", exposure_s=0.01), Documents()
 
     flats_saved = itertools.count(1)
@@ -101,65 +90,65 @@ def test_an_aborted_scan_ends_its_run_and_puts_shutter_and_sample_back(run_engin
 
     scan.detector.shutter.put("closed")
     with pytest.raises(RunEngineInterrupted):
-        run_engine(pausing_after(scan.plan(), third_flat), documents)
+        RE(pausing_after(scan.plan(), third_flat), documents)
     assert (scan.detector.shutter.get(), scan.detector.sample.get()) == ("open", "out")
-    run_engine.abort("enough")
+    RE.abort("enough")
     assert documents.of("stop")[0]["exit_status"] == "abort"
     assert documents.of("stop")[0]["num_events"] == {"dark": 10, "flat": 3}
     assert (scan.detector.shutter.get(), scan.detector.sample.get()) == ("closed", "in")
 
 
-def test_an_exposure_under_way_does_not_outlive_an_abort(run_engine: RunEngine):
+def test_an_exposure_under_way_does_not_outlive_an_abort(RE: RunEngine):
     scan, documents = build_scan("cu23", exposure_s=60), Documents()
 
     def pause_while_exposing(message: Any) -> Any:
         if message.command == "wait" and "detector-exposure" in thread_names():
             # Not from here: the RunEngine's own thread runs this, and the request waits for it.
-            threading.Thread(target=run_engine.request_pause, daemon=True).start()
+            threading.Thread(target=RE.request_pause, daemon=True).start()
         return message
 
     with pytest.raises(RunEngineInterrupted):
-        run_engine(msg_mutator(scan.plan(), pause_while_exposing), documents)
+        RE(msg_mutator(scan.plan(), pause_while_exposing), documents)
     assert "detector-exposure" in thread_names()
-    run_engine.abort("enough")
+    RE.abort("enough")
     assert "detector-exposure" not in thread_names()
     assert documents.of("stop")[0]["exit_status"] == "abort"
     assert documents.of("event") == []
 
 
-def test_a_paused_scan_goes_on_and_is_complete(run_engine: RunEngine):
+def test_a_paused_scan_goes_on_and_is_complete(RE: RunEngine):
     scan, documents = build_scan("cu23", exposure_s=0), Documents()
 
     points = itertools.count(1)
     plan = pausing_after(scan.plan(), lambda message: message.command == "checkpoint" and next(points) == 20)
     with pytest.raises(RunEngineInterrupted):
-        run_engine(plan, documents)
+        RE(plan, documents)
     assert len(documents.of("event")) == 19
-    run_engine.resume()
+    RE.resume()
     assert [e["data"]["rotation"] for e in documents.of("event")] == scan.angles
     assert [e["seq_num"] for e in documents.of("event")] == list(range(1, 52))
 
 
-def test_two_scans_in_a_row_leave_nothing_behind(run_engine: RunEngine):
+def test_two_scans_in_a_row_leave_nothing_behind(RE: RunEngine):
     scan = build_scan("cu23", exposure_s=0)
     for _ in range(2):
         documents = Documents()
-        run_engine(scan.plan(), documents)
+        RE(scan.plan(), documents)
         assert len(documents.of("event")) == 51
 
 
-def test_an_angle_outside_the_recording_fails_the_run_and_the_next_one_works(run_engine: RunEngine):
+def test_an_angle_outside_the_recording_fails_the_run_and_the_next_one_works(RE: RunEngine):
     scan, documents = build_scan("cu23", exposure_s=0), Documents()
     with pytest.raises(FailedStatus):
-        run_engine(tomo_scan(scan.detector, scan.stage, [-72.0, 45.0]), documents)
+        RE(tomo_scan(scan.detector, scan.stage, [-72.0, 45.0]), documents)
     assert documents.of("stop")[0]["exit_status"] == "fail"
     again = Documents()
-    run_engine(scan.plan(), again)
+    RE(scan.plan(), again)
     assert again.of("stop")[0]["exit_status"] == "success"
 
 
-def test_flats_of_a_fluorescence_scan_are_refused_before_the_run_opens(run_engine: RunEngine):
+def test_flats_of_a_fluorescence_scan_are_refused_before_the_run_opens(RE: RunEngine):
     scan, documents = build_scan("cu23"), Documents()
     with pytest.raises(InputError, match="no flats or darks to take"):
-        run_engine(tomo_scan(scan.detector, scan.stage, scan.angles, flats=1), documents)
+        RE(tomo_scan(scan.detector, scan.stage, scan.angles, flats=1), documents)
     assert not documents.seen

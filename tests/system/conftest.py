@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bluesky import RunEngine
 from bluesky.callbacks.zmq import Publisher
 from numpy.typing import NDArray
 
@@ -349,16 +347,6 @@ def start_service() -> Callable[..., contextlib.AbstractContextManager[Service]]
 @pytest.fixture(scope="session")
 def connect() -> Callable[[Settings], contextlib.AbstractContextManager[Service]]:
     return connected
-
-
-@pytest.fixture
-def RE() -> Iterator[RunEngine]:
-    loop = asyncio.new_event_loop()
-    engine = RunEngine({}, loop=loop)
-    yield engine
-    loop.call_soon_threadsafe(loop.stop)
-    engine._th.join(5)
-    loop.close()
 
 
 @pytest.fixture(scope="session")
