@@ -61,8 +61,11 @@ class ProxySettings(Branch):
 class PriorSettings(Branch):
     """What fills in the missing wedge."""
 
-    name: Literal["auto", "none", "tv"] = "auto"
-    """`none`: physics alone; `tv`: total variation; `auto`: the best that is installed."""
+    name: str = "auto"
+    """`none`: physics alone; `tv`: total variation; a name that `pfitre weights list` shows: that network; `auto`:
+    total variation, until a network has beaten it."""
+    weights_dir: Path | None = None
+    """Folder of weights that were trained or imported here; by default `pfitre/weights` in the user's data folder."""
     tv: TvParameters = TvParameters()
     """Total variation."""
 

@@ -22,6 +22,7 @@ class TotalVariation:
     """The prior of one tomogram; `dual` is its state, (3, slices, size, size) float32."""
 
     name = "tv"
+    proximal = True
 
     def __init__(self, parameters: TvParameters | None = None) -> None:
         self.parameters = parameters if parameters is not None else TvParameters()

@@ -23,18 +23,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pfitre_service.config import PriorSettings
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import FrameBatch, Measurement, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
-from pfitre_service.prior.total_variation import TotalVariation
-from pfitre_service.recon.admm import IncrementalAdmm, StoppingRule, TikhonovSolver
+from pfitre_service.recon.admm import StoppingRule
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.pfitre import PfitreSolver
+from pfitre_service.service.priors import choose_priors
 
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
@@ -83,10 +83,16 @@ class Engine:
         self._solved = NormalEquations(geometry, device=self.device)
         self._heldout = NormalEquations(geometry, device=self.device)
         self._preview = FilteredBackprojection(geometry, device=self.device)
-        self._physics = TikhonovSolver(self._solved, parameters.recon)
-        self._admm = self._make_admm()
+        self._priors = choose_priors(parameters.prior, self.device)
+        self._solver = PfitreSolver(
+            self._solved,
+            self._heldout,
+            classical=self._priors.classical,
+            learned=self._priors.learned,
+            parameters=parameters.recon,
+        )
         self._rule = self._new_rule()
-        self._settled = self._physics_settled = False
+        self._settled = False
         self._errors = (math.nan, math.nan)
 
     def set_references(self, references: References | None) -> None:
@@ -99,9 +105,7 @@ class Engine:
         """Empties the accumulators and keeps the volume: the frames are to be added again, corrected otherwise."""
         fresh = Engine(self.geometry, self.parameters)
         self._solved, self._heldout, self._preview = fresh._solved, fresh._heldout, fresh._preview
-        self._physics.data = self._solved
-        if self._admm is not None:
-            self._admm.data = self._solved
+        self._solver.use(self._solved, self._heldout)
         self.stored = self.unusable = 0
         self.warnings.clear()
 
@@ -151,7 +155,8 @@ class Engine:
             self.revision += 1
             if self.revision == 1:
                 return self._progress(change=math.nan)
-            change = self._step_solvers()
+            change = self._solver.step()
+            self.warnings.update(dict.fromkeys(self._solver.remarks))
             if self.phase == "preview":
                 self.phase = "iterating"
             progress = self._progress(change)
@@ -168,22 +173,19 @@ class Engine:
         """The volumes as they are now."""
         if self.revision <= 1:
             return Pictures(self.preview(), None, None)
-        physics = self._physics.x.cpu().numpy()
-        if self._admm is None:
-            return Pictures(physics, physics, np.zeros_like(physics))
-        gap = (self._admm.state.z - self._admm.state.x).abs()
-        return Pictures(self._admm.state.x.cpu().numpy(), physics, gap.cpu().numpy())
+        solver = self._solver
+        gap = (solver.z - solver.x).abs()
+        return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy(), gap.cpu().numpy())
 
     @property
     def prior_name(self) -> str:
         """The prior in use, by name."""
-        return "none" if self._admm is None else "tv"
+        return self._priors.names[0 if self._solver.learned is not None else -1]
 
-    def _make_admm(self) -> IncrementalAdmm | None:
-        chosen = self.parameters.prior
-        if chosen.name == "none":
-            return None
-        return IncrementalAdmm(self._solved, TotalVariation(chosen.tv), self.parameters.recon)
+    @property
+    def weights_sha256(self) -> str:
+        """Of the network in use; empty without one."""
+        return self._priors.weights_sha256 if self._solver.learned is not None else ""
 
     def _is_heldout(self, batch: FrameBatch) -> NDArray[np.bool_]:
         every = self.parameters.heldout_every
@@ -201,37 +203,29 @@ class Engine:
             self.phase = "refit"
             self._solved.merge(self._heldout)
             self._heldout = NormalEquations(self.geometry, device=self.device)
+            self._solver.use(self._solved, self._heldout)
             allowed = self._rule.steps
             self._unsettle()
             self._rule.max_steps = allowed
         elif self.phase in ("converging", "refit"):
             self.phase = "final"
 
-    def _step_solvers(self) -> float:
-        """One iteration of physics, as long as it still moves, and of ADMM; the change of the result."""
-        physics_change = 0.0
-        if self._admm is None or not self._physics_settled:
-            physics_change = self._physics.step()
-            self._physics_settled = physics_change < self.parameters.recon.tolerance
-        return physics_change if self._admm is None else self._admm.step()
-
     def _unsettle(self) -> None:
-        self._settled = self._physics_settled = False
+        self._settled = False
+        self._solver.wake()
         self._rule = self._new_rule()
 
     def _new_rule(self) -> StoppingRule:
         return StoppingRule(self.parameters.recon.tolerance, self.parameters.recon.max_iterations)
 
-    def _result(self) -> Tensor:
-        if self.revision <= 1:
-            return self._preview.picture(self._solved)
-        return self._physics.x if self._admm is None else self._admm.state.x
-
     def _progress(self, change: float) -> Progress:
-        result = self._result()
-        if self._heldout.angles:
-            physics = result if self.revision <= 1 or self._admm is None else self._physics.x
-            self._errors = (relative_residual(self._heldout, result), relative_residual(self._heldout, physics))
+        preview = self.revision <= 1
+        result = self._preview.picture(self._solved) if preview else self._solver.x
+        if preview and self._heldout.angles:
+            error = relative_residual(self._heldout, result)
+            self._errors = (error, error)
+        elif self._heldout.angles:
+            self._errors = (self._solver.errors.result, self._solver.errors.physics)
         return Progress(
             revision=self.revision,
             phase=self.phase,
@@ -243,7 +237,7 @@ class Engine:
             heldout_error=self._errors[0],
             heldout_error_physics=self._errors[1],
             change=change,
-            prior_gap=math.nan if self._admm is None or self.revision <= 1 else self._admm.prior_gap,
+            prior_gap=math.nan if preview else self._solver.prior_gap,
             seconds=self._seconds,
         )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pfitre_service.config import PriorSettings, Settings
+from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import References
@@ -54,7 +54,7 @@ def reconstruct(
     projections: ArrayLike,
     angles: ArrayLike,
     axis: float | None = None,
-    prior: Literal["auto", "none", "tv"] = "auto",
+    prior: str = "auto",
     iterations: int | None = None,
     device: str | None = None,
     *,
@@ -68,7 +68,8 @@ def reconstruct(
 
     projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
     are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis, (columns-1)/2 by default. prior: "none" (physics alone), "tv", or "auto" (the best installed).
+    rotation axis, (columns-1)/2 by default. prior: "none" (physics alone), "tv", weights by name, or "auto"
+    (the best installed).
     iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
     else. on_progress: called after every step.
 
@@ -104,20 +105,18 @@ def reconstruct(
 
 
 def _parameters(
-    settings: Settings, measurement: Measurement, prior: Any, iterations: int | None, device: str | None
+    settings: Settings, measurement: Measurement, prior: str, iterations: int | None, device: str | None
 ) -> EngineParameters:
     if iterations is not None and iterations < 1:
         raise InputError(f"iterations must be at least 1, got {iterations}")
     recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
-    if prior not in ("auto", "none", "tv"):
-        raise InputError(f'prior must be "auto", "none" or "tv"; got {prior!r}')
     return EngineParameters(
         measurement=measurement,
         heldout_every=settings.worker.heldout_every,
         device=device or settings.worker.device,
         preprocess=settings.preprocess,
         recon=recon,
-        prior=PriorSettings(name=prior, tv=settings.prior.tv),
+        prior=settings.prior.model_copy(update={"name": prior}),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -25,7 +25,7 @@ def reconstruct_file(
     flats: Path | None,
     darks: Path | None,
     axis: float | None,
-    prior: Literal["auto", "none", "tv"],
+    prior: str,
     iterations: int | None,
     device: str | None,
     overwrite: bool,
@@ -58,7 +58,7 @@ def _with_progress_bar(
     console: Console,
     scan: StoredScan,
     axis: float | None,
-    prior: Literal["auto", "none", "tv"],
+    prior: str,
     iterations: int | None,
     device: str | None,
     settings: Settings,

@@ -70,7 +70,7 @@ def test_every_profile_that_is_shipped_loads(folder):
         ({"worker": {"publish_interval_s": -1}}, "worker.publish_interval_s"),
         ({"worker": {"poll_interval_s": 0}}, "worker.poll_interval_s"),
         ({"tiled": {"port": "many"}}, "tiled.port"),
-        ({"prior": {"name": "magic"}}, "prior.name"),
+        ({"prior": {"name": ["magic"]}}, "prior.name"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_by_its_path(tree, blamed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 import torch
 
 from pfitre_service.model import ScanGeometry
+from pfitre_service.recon import admm as admm_module
 from pfitre_service.recon.admm import (
+    RHO_LIMITS,
     IncrementalAdmm,
     StoppingRule,
     TikhonovSolver,
+    data_step,
     relative_distance,
     robust_scale,
 )
+from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 
@@ -33,11 +38,35 @@ class Quadratic:
     rho: float
     seen: list[torch.Tensor] = field(default_factory=list)
     scales: list[float] = field(default_factory=list)
+    proximal = True
 
     def __call__(self, v, scale):
         self.seen.append(v.clone())
         self.scales.append(scale)
         return v * (self.rho / (self.rho + self.mu))
+
+
+@dataclass
+class Unchanged:
+    """Prox of nothing at all."""
+
+    proximal = True
+
+    def __call__(self, v, scale):
+        return v
+
+
+@dataclass
+class Guess:
+    """A prior that minimises nothing, as a network: an answer, whatever it is given."""
+
+    answer: Callable[[torch.Tensor], torch.Tensor]
+    seen: list[torch.Tensor] = field(default_factory=list)
+    proximal = False
+
+    def __call__(self, v, scale):
+        self.seen.append(v.clone())
+        return self.answer(v)
 
 
 @pytest.fixture
@@ -113,7 +142,7 @@ def test_u_keeps_its_pull_when_the_data_grow(geometry, bright, measure):
 
 def test_the_result_is_never_negative(geometry, disc, measure):
     data = accumulators(geometry, disc(SIZE, 2) - 0.5, ANGLES, measure)
-    admm = IncrementalAdmm(data, lambda v, scale: v)
+    admm = IncrementalAdmm(data, Unchanged())
     for _ in range(3):
         admm.step()
         assert float(admm.state.z.min()) >= 0.0
@@ -133,7 +162,7 @@ def test_scale_follows_the_result_slowly(geometry, bright, measure):
 
 
 def test_a_step_without_angles_does_nothing(geometry):
-    admm = IncrementalAdmm(NormalEquations(geometry), lambda v, scale: v)
+    admm = IncrementalAdmm(NormalEquations(geometry), Unchanged())
     assert math.isnan(admm.step())
     assert admm.state.iterations == 0
     assert math.isnan(TikhonovSolver(NormalEquations(geometry)).step())
@@ -141,7 +170,7 @@ def test_a_step_without_angles_does_nothing(geometry):
 
 def test_solve_stops_when_steps_stay_small(geometry, bright, measure):
     data = accumulators(geometry, bright, ANGLES, measure)
-    admm = IncrementalAdmm(data, lambda v, scale: v)
+    admm = IncrementalAdmm(data, Unchanged())
     taken = admm.solve()
     assert 3 <= taken < AdmmParameters().max_iterations
     assert admm.state.iterations == taken
@@ -150,7 +179,7 @@ def test_solve_stops_when_steps_stay_small(geometry, bright, measure):
 
 def test_solve_gives_up_at_its_limit(geometry, bright, measure):
     data = accumulators(geometry, bright, ANGLES, measure)
-    admm = IncrementalAdmm(data, lambda v, scale: v, AdmmParameters(tolerance=1e-12))
+    admm = IncrementalAdmm(data, Unchanged(), AdmmParameters(tolerance=1e-12))
     assert admm.solve(max_iterations=4) == 4
 
 
@@ -183,20 +212,128 @@ class TestStoppingRule:
 
 class TestRobustScale:
     def test_is_the_height_of_the_picture_not_of_its_hottest_voxels(self):
-        x = torch.full((100, 100), 2.0)
-        x[0, :30] = 500.0
+        x = torch.full((200, 200), 2.0)
+        x[0, :3] = 5000.0
         assert robust_scale(x) == pytest.approx(2.0)
 
+    def test_is_the_height_of_a_sample_that_fills_little_of_the_field(self):
+        x = 0.02 * torch.randn(2, 100, 100, generator=torch.Generator().manual_seed(1))
+        x[:, 50:60, 30:40] = 3.0  # one hundredth
+        assert robust_scale(x) == pytest.approx(3.0)
+
+    def test_half_of_the_energy_lies_below_it(self):
+        assert robust_scale(torch.arange(1001.0)) == pytest.approx(1000 * 0.5 ** (1 / 3), rel=2e-3)
+
     def test_counts_negative_values_by_their_size(self):
-        assert robust_scale(-torch.arange(1001.0)) == pytest.approx(995.0)
+        assert robust_scale(-torch.arange(1001.0)) == robust_scale(torch.arange(1001.0))
+
+    @pytest.mark.parametrize("factor", [1e-6, 1000.0])
+    def test_grows_with_the_values(self, factor):
+        x = torch.rand(50, 50, generator=torch.Generator().manual_seed(1))
+        assert robust_scale(factor * x) == pytest.approx(factor * robust_scale(x), rel=1e-5)
 
     def test_looks_at_a_share_of_large_volumes(self):
         x = torch.linspace(0, 1, 3_000_000)
-        assert robust_scale(x) == pytest.approx(0.995, abs=1e-3)
+        assert robust_scale(x) == pytest.approx(0.5 ** (1 / 3), abs=1e-3)
+
+    @pytest.mark.parametrize(("slices", "size"), [(64, 56), (50, 64), (25, 128)])
+    def test_of_a_large_volume_sees_more_than_the_edge_of_its_slices(self, slices, size, monkeypatch):
+        """A step as long as a row of pixels would read one column, the leftmost: outside the sample."""
+        monkeypatch.setattr(admm_module, "_VOXELS_READ", slices * size)
+        x = torch.zeros(slices, size, size)
+        x[:, 8:-8, 8:-8] = 2.0
+        assert robust_scale(x) == 2.0
 
     def test_of_one_voxel_and_of_nothing_but_zeros(self):
         assert robust_scale(torch.tensor([[-3.0]])) == 3.0
         assert robust_scale(torch.zeros(4, 4)) == 0.0
+
+
+class TestAPriorThatMinimisesNothing:
+    """A network: no multiplier, a data step that begins at its answer, and rho chosen by the held-out angles."""
+
+    @pytest.fixture
+    def noisy(self, geometry, bright, measure):
+        """Accumulators of noisy projections: those that are solved for, and those held out."""
+        wide = ScanGeometry.of(rows=geometry.rows, columns=2 * SIZE, size=SIZE)
+        rows = measure(wide, bright, ANGLES, noise=0.05)
+        solved, heldout = NormalEquations(wide), NormalEquations(wide)
+        kept_back = torch.arange(len(ANGLES)) % 4 == 1
+        solved.add(rows[~kept_back], ANGLES[~kept_back])
+        heldout.add(rows[kept_back], ANGLES[kept_back])
+        return solved, heldout
+
+    def test_keeps_no_multiplier(self, noisy):
+        solver = IncrementalAdmm(noisy[0], Guess(lambda v: v + 1.0))
+        for _ in range(4):
+            solver.step()
+            assert not solver.state.u.any()
+            assert torch.equal(solver.prior.seen[-1], solver.state.x)
+            assert torch.equal(solver.state.z, solver.state.x + 1.0)
+
+    def test_begins_the_data_step_at_its_answer(self, noisy):
+        data = noisy[0]
+        few = AdmmParameters(cg_iterations=1)
+        solver = IncrementalAdmm(data, Guess(lambda v: 0.5 * v.flip(-1)), few)
+        solver.step()
+        x, z = solver.state.x, solver.state.z
+        solver.step()
+        rho = few.rho * data.weight
+        torch.testing.assert_close(solver.state.x, data_step(data, z, rho, z, 1))
+        assert relative_distance(solver.state.x, data_step(data, z, rho, x, 1)) > 1e-3
+
+    def test_is_smoothed_as_much_as_the_held_out_angles_ask_for(self, noisy, bright):
+        data, heldout = noisy
+
+        def error_after(steps, seen_by_solver):
+            solver = IncrementalAdmm(data, Guess(lambda v: bright))
+            for _ in range(steps):
+                solver.step(seen_by_solver)
+            return relative_residual(heldout, solver.state.x), solver.rho_share
+
+        fixed, unchanged = error_after(8, None)
+        searched, found = error_after(8, heldout)
+        assert unchanged == AdmmParameters().rho
+        assert found > 3 * unchanged
+        assert searched < 0.99 * fixed
+
+    def test_never_makes_the_held_out_error_of_a_step_larger_by_its_search(self, noisy):
+        data, heldout = noisy
+        solver = IncrementalAdmm(data, Guess(lambda v: v.flip(-1)))
+        for _ in range(8):
+            z, rho_share = solver.state.z, solver.rho_share
+            solver.step(heldout)
+            without = data_step(data, z, rho_share * data.weight, z, solver.parameters.cg_iterations)
+            assert relative_residual(heldout, solver.state.x) <= relative_residual(heldout, without) + 1e-6
+
+    @pytest.mark.parametrize("end", [0, 1])
+    def test_is_pulled_no_harder_and_no_less_than_the_limits(self, noisy, bright, end):
+        """The truth itself deserves the largest rho, a picture of something else the smallest."""
+        data, heldout = noisy
+        answer = bright if end else 5 * bright.flip(-1)
+        solver = IncrementalAdmm(data, Guess(lambda v: answer))
+        for _ in range(25):
+            solver.step(heldout)
+            assert RHO_LIMITS[0] <= solver.rho_share <= RHO_LIMITS[1]
+        # At the limit the search turns round, and may try the rho beside it.
+        assert solver.rho_share == pytest.approx(RHO_LIMITS[end], rel=0.7)
+
+    def test_keeps_its_rho_where_nothing_is_held_out(self, noisy, bright):
+        data, _ = noisy
+        for heldout in (None, NormalEquations(data.geometry)):
+            solver = IncrementalAdmm(data, Guess(lambda v: bright))
+            for _ in range(3):
+                solver.step(heldout)
+            assert solver.rho_share == AdmmParameters().rho
+
+    def test_is_the_only_kind_whose_rho_is_searched_for(self, noisy):
+        data, heldout = noisy
+        solver, unseen = IncrementalAdmm(data, Unchanged()), IncrementalAdmm(data, Unchanged())
+        for _ in range(3):
+            solver.step(heldout)
+            unseen.step()
+        assert solver.rho_share == AdmmParameters().rho
+        assert torch.equal(solver.state.x, unseen.state.x)
 
 
 def test_distance_is_relative_to_the_first():

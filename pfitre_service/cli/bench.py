@@ -1,0 +1,64 @@
+"""Commands that measure."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pfitre_service.cli.options import JsonOption, Logging, print_json
+
+app = typer.Typer(
+    help="Measures what the README claims.",
+    epilog="For example: [bold]pfitre bench solver --json[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.command()
+def solver(
+    repeats: Annotated[int, typer.Option(min=1, help="Times each side is run, in turn.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """The data step beside the published way (SciPy's GMRES on ASTRA's CPU projector), at equal residual.
+
+    Examples:
+      pfitre bench solver
+      pfitre bench solver --repeats 5 --json
+    """
+    from pfitre_service.bench.solver import render, run
+
+    Logging.set_up(logging.WARNING)
+    result = run(repeats=repeats)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+@app.command()
+def quality(
+    weights: Annotated[str, typer.Option(help="Weights by name, as `pfitre weights list` shows them.")] = "pfitre-s",
+    size: Annotated[int, typer.Option(min=32, help="Width of a slice in pixels.")] = 128,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each family, for each scan.")] = 8,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for table, picture and JSON.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """PFITRE beside back-projection, SIRT, tuned total variation and one pass, on objects that training never saw.
+
+    Examples:
+      pfitre bench quality --slices 4 --jobs 2
+      pfitre bench quality --output quality --json
+    """
+    from pfitre_service.bench.quality_display import run_and_show
+    from pfitre_service.bench.quality_parameters import QualityParameters
+
+    Logging.set_up(logging.WARNING)
+    parameters = QualityParameters(weights=weights, size=size, slices=slices, jobs=jobs)
+    result = run_and_show(parameters, output=output)
+    if as_json:
+        print_json(result)

@@ -1,0 +1,81 @@
+"""What the commands share: options, logging, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pfitre_service.config import Settings, load_settings
+from pfitre_service.errors import SettingsError
+
+ProfileOption = Annotated[
+    Path | None, typer.Option("--profile", "-p", help="Folder of a beamline's profile.toml, or the file itself.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", help="One setting, as section.name=value; may be given many times.", metavar="KEY=VALUE"
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of catalogue and arrays.  [default: ./pfitre-data]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+class Logging:
+    """What `--log-level` chose; each command has its own default."""
+
+    chosen: str | None = None
+
+    @classmethod
+    def set_up(cls, default: int) -> int:
+        """Logs to standard error; returns the level."""
+        level = default if cls.chosen is None else logging.getLevelNamesMapping()[cls.chosen.upper()]
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+        # One line a request is of no use to anyone but developers.
+        logging.getLogger("httpx").setLevel(max(level, logging.WARNING))
+        return level
+
+
+def settings_of(profile: Path | None, data_dir: Path | None, assignments: list[str] | None) -> Settings:
+    overrides = overrides_of(assignments)
+    if data_dir is not None:
+        overrides["data_dir"] = data_dir
+    return load_settings(profile, overrides)
+
+
+def overrides_of(assignments: list[str] | None) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for assignment in assignments or []:
+        path, equals, value = assignment.partition("=")
+        if not equals or not path:
+            raise SettingsError(f"--set takes section.name=value, for example tiled.port=8020; got {assignment!r}")
+        *sections, name = path.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise SettingsError(f"--set {assignment}: {section} is a setting, not a section")
+        branch[name] = json.loads(value) if value.startswith("[") else value
+    return tree
+
+
+def print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(_plain(value), allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN, and more than six significant digits of a measurement say nothing."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

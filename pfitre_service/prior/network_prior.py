@@ -1,0 +1,86 @@
+"""A trained network as the prior of one tomogram: scaled, turned, in slabs and tiles that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from pfitre_service.prior.network import DIRECTIONS
+from pfitre_service.prior.orientation import View, describe, neighbours
+
+_PIXELS_AT_ONCE = 2**19
+"""Pixels of one call of the network: its activations take about two kilobytes each."""
+_TILE = 1536
+"""Wider slices go through the network in tiles of this width."""
+_OVERLAP = 192
+"""Pixels that neighbouring tiles share; the answer goes over from one to the other across them."""
+_REACH = 6.0
+"""Values are cut here, in units of the scale, before the network sees them: a hot voxel stays a hot voxel."""
+
+
+class NetworkPrior:
+    """What the network makes of a volume, told which angles were measured.
+
+    network: (batch, 5, y, x) and (batch, directions) -> (batch, y, x), as `PfitreNet`, over the tomogram's scale.
+    """
+
+    proximal = False
+    directions = DIRECTIONS
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        self.network = network.eval()
+        self.name = name
+        self.physics: Tensor | None = None
+        self.smooth: Tensor | None = None
+        self.coverage: Tensor | None = None
+
+    def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
+        """What the data alone and total variation give, (slices, size, size) each, and the (directions,) densities."""
+        self.physics, self.smooth, self.coverage = physics, smooth, coverage
+
+    def __call__(self, v: Tensor, scale: float) -> Tensor:
+        """(slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
+        physics, smooth = self.physics, self.smooth
+        if physics is None or smooth is None or self.coverage is None or scale <= 0.0:
+            return v.clamp_min(0.0)
+        view, coverage = describe(self.coverage)
+        result = torch.empty_like(v)
+        slab = max(1, _PIXELS_AT_ONCE // (v.shape[-1] * v.shape[-2]))
+        with torch.inference_mode():
+            for first in range(0, len(v), slab):
+                last = min(first + slab, len(v))
+                around = v[max(first - 1, 0) : last + 1]
+                slices = neighbours(around)[first - max(first - 1, 0) :][: last - first]
+                pictures = torch.cat((slices, physics[first:last, None], smooth[first:last, None]), dim=1)
+                result[first:last] = self._answer(pictures.div_(scale).clamp_(-_REACH, _REACH), view, coverage)
+        return result.clamp_min_(0.0).mul_(scale)
+
+    def _answer(self, pictures: Tensor, view: View, coverage: Tensor) -> Tensor:
+        """(batch, 5, y, x) -> (batch, y, x); tile by tile where the slices are wide."""
+        told = coverage.expand(len(pictures), -1)
+        turned = view.of(pictures)
+        height, width = turned.shape[-2:]
+        total, weight = turned.new_zeros(len(turned), height, width), turned.new_zeros(height, width)
+        for top, ramp_y in _tiles(height, turned.device):
+            for left, ramp_x in _tiles(width, turned.device):
+                inside = (slice(top, top + len(ramp_y)), slice(left, left + len(ramp_x)))
+                tile = turned[(..., *inside)].contiguous(memory_format=torch.channels_last)
+                ramp = ramp_y[:, None] * ramp_x
+                total[(..., *inside)] += self.network(tile, told) * ramp
+                weight[inside] += ramp
+        return view.back(total / weight)
+
+
+def _tiles(length: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Where each tile begins along one axis, and the weight of its pixels, rising and falling over the overlap."""
+    if length <= _TILE:
+        yield 0, torch.ones(length, device=device)
+        return
+    count = -(-(length - _OVERLAP) // (_TILE - _OVERLAP))
+    tile = -(-(length + (count - 1) * _OVERLAP) // count)
+    distance = torch.arange(tile, device=device)
+    ramp = (torch.minimum(distance, distance.flip(0)) + 1).div(_OVERLAP).clamp(max=1.0)
+    for index in range(count):
+        yield min(index * (tile - _OVERLAP), length - tile), ramp

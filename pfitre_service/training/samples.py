@@ -1,0 +1,155 @@
+"""What one training step learns from: a few small tomograms of one scan geometry, from the digital twin to the solver.
+
+The network is shown what it will be shown in service: the solver's own accumulators from noisy projections of an object
+on a finer grid, and the pictures that its conjugate gradients make of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pfitre_service.model import ScanGeometry
+from pfitre_service.prior.network import DIRECTIONS
+from pfitre_service.prior.parameters import TvParameters
+from pfitre_service.prior.total_variation import TotalVariation
+from pfitre_service.recon.admm import IncrementalAdmm, TikhonovSolver, robust_scale
+from pfitre_service.recon.coverage import directional_coverage
+from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.training.recipe import Recipe
+from pfitre_service.twin.families import draw
+from pfitre_service.twin.imperfections import ImperfectionParameters, Imperfections, draw_imperfections, measure
+from pfitre_service.twin.project import FineVolume, bin_volume
+from pfitre_service.twin.trajectories import draw_angles
+
+DEPTH = 4
+"""Slices of one object: enough for neighbours on both sides."""
+OVERSAMPLING = 2
+IMPERFECTIONS = ImperfectionParameters(
+    noiseless_chance=0.35,
+    transmission_photons=(1e3, 1e6),
+    emission_counts=(30.0, 1e4),
+    axis_chance=0.15,
+    axis_sigma=0.4,
+    axis_most=1.0,
+    jitter_chance=0.2,
+    lost_chance=0.05,
+    stripe_chance=0.1,
+)
+"""Milder than the twin's worst: what no network could mend teaches it to blur."""
+TV_WEIGHTS = (0.03, 0.2)
+"""Least and most weight of total variation, drawn evenly in the logarithm."""
+_SEEDS = 1_000_000_007
+"""Samples of one recipe's seed never meet those of another's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Objects of one geometry, DEPTH slices each, one after the other along the first axis."""
+
+    data: NormalEquations
+    truth: Tensor
+    """(slices, size, size) float32, over the object's scale."""
+    physics: Tensor
+    """(slices, size, size) float32, over the object's scale: the data alone."""
+    smooth: Tensor
+    """(slices, size, size) float32, over the object's scale: total variation's answer."""
+    coverage: Tensor
+    """(DIRECTIONS,) float32 densities of the measured angles."""
+
+
+def make_sample(number: int, recipe: Recipe, families: tuple[str, ...]) -> Sample:
+    """Sample `number` of a training: always the same for the same arguments, with one thread."""
+    rng = np.random.default_rng(recipe.seed * _SEEDS + number)
+    often = np.array([often for _, often in recipe.sizes])
+    size = int(rng.choice([size for size, _ in recipe.sizes], p=often / often.sum()))
+    objects = max(1, round(recipe.pixels / size**2 / DEPTH))
+    angles = draw_angles(rng, size)
+    truths, projections = [], []
+    for _ in range(objects):
+        family = families[rng.integers(len(families))]
+        fine = draw(family, (DEPTH * OVERSAMPLING, size * OVERSAMPLING, size * OVERSAMPLING), rng)
+        perfect = project_fine(fine, angles)
+        truths.append(bin_volume(fine, OVERSAMPLING))
+        projections.append(measure(perfect, _imperfections(rng), rng))
+    return solve_sample(np.concatenate(projections, axis=1), angles, np.concatenate(truths), rng)
+
+
+def project_fine(fine: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Perfect projections (angle, row, column) of an object (z, y, x), drawn OVERSAMPLING times finer than they are."""
+    volume = FineVolume.of(fine, oversampling=OVERSAMPLING)
+    return np.stack([volume.project(float(angle)) for angle in angles])
+
+
+def solve_sample(
+    projections: NDArray[np.float32], angles: NDArray[np.float64], truth: NDArray[np.float32], rng: np.random.Generator
+) -> Sample:
+    """Accumulators and physics of measured projections, each object brought to a scale of about one.
+
+    projections: (angle, slices, columns) line integrals; angles: (angle,) degrees; truth: (slices, columns, columns).
+    """
+    data = accumulate(projections, angles)
+    solver = TikhonovSolver(data, AdmmParameters(cg_iterations=int(rng.integers(4, 13))))
+    solver.step()
+    inverse = (1 / _scales(solver.x, rng))[:, None, None]
+    data.b.mul_(inverse)
+    physics = solver.x * inverse
+    return Sample(
+        data=data,
+        truth=torch.from_numpy(truth) * inverse,
+        physics=physics,
+        smooth=_total_variation(data, physics, rng),
+        coverage=directional_coverage(data, DIRECTIONS),
+    )
+
+
+def accumulate(projections: NDArray[np.float32], angles: NDArray[np.float64]) -> NormalEquations:
+    """The solver's accumulators of (angle, slices, columns) line integrals; slices as wide as the detector."""
+    _, rows, columns = projections.shape
+    data = NormalEquations(ScanGeometry.of(rows=rows, columns=columns))
+    data.add(torch.from_numpy(np.ascontiguousarray(projections, np.float32)), torch.from_numpy(angles))
+    return data
+
+
+class _Stacked:
+    """Total variation within each object's own slices, all of scale one."""
+
+    proximal = True
+
+    def __init__(self, parameters: TvParameters, objects: int) -> None:
+        self._priors = [TotalVariation(parameters) for _ in range(objects)]
+
+    def __call__(self, v: Tensor, scale: float) -> Tensor:
+        """(slices, size, size) float32 in and out. `scale` is that of all objects together, and not used."""
+        parts = zip(self._priors, torch.split(v, DEPTH), strict=True)
+        return torch.cat([prior(part, 1.0) for prior, part in parts])
+
+
+def _total_variation(data: NormalEquations, physics: Tensor, rng: np.random.Generator) -> Tensor:
+    """As service has it at some time: of some strength, and not always converged."""
+    weight = float(np.exp(rng.uniform(*np.log(TV_WEIGHTS))))
+    prior = _Stacked(TvParameters(weight=weight, iterations=6), len(physics) // DEPTH)
+    admm = IncrementalAdmm(data, prior, AdmmParameters(cg_iterations=4))
+    admm.state.x, admm.state.z = physics, physics.clamp_min(0.0)
+    for _ in range(int(rng.integers(4, 14))):
+        admm.step()
+    return admm.state.z
+
+
+def _imperfections(rng: np.random.Generator) -> Imperfections:
+    return draw_imperfections(rng, IMPERFECTIONS)
+
+
+def _scales(physics: Tensor, rng: np.random.Generator) -> Tensor:
+    """(slices,) the scale of each slice's object, as service would find it."""
+    scales = torch.ones(len(physics))
+    for first in range(0, len(physics), DEPTH):
+        # The scale in service follows a picture that changes: the network must not depend on its last digit.
+        jitter = float(np.exp(rng.normal(0, 0.1)))
+        scales[first : first + DEPTH] = max(robust_scale(physics[first : first + DEPTH]) * jitter, 1e-6)
+    return scales

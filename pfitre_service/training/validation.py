@@ -1,0 +1,137 @@
+"""What a network in training is worth: fixed tomograms of families that it never learns from.
+
+Each object is measured as a tilt series at every wedge, with a little noise, and reconstructed by the data alone, by
+one pass of the network, and by `ROUNDS` of the solver with the network as its prior, as in service.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pfitre_service.prior.network import DIRECTIONS
+from pfitre_service.prior.network_prior import NetworkPrior
+from pfitre_service.prior.total_variation import TotalVariation
+from pfitre_service.recon.admm import IncrementalAdmm, TikhonovSolver, robust_scale
+from pfitre_service.recon.coverage import directional_coverage
+from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.training.loop import on_device
+from pfitre_service.training.samples import DEPTH, OVERSAMPLING, accumulate, project_fine
+from pfitre_service.twin.families import draw
+from pfitre_service.twin.imperfections import Imperfections, measure
+from pfitre_service.twin.project import bin_volume
+from pfitre_service.twin.trajectories import wedge
+
+WEDGES = (60.0, 80.0, 100.0, 120.0)
+"""Degrees missing."""
+ROUNDS = 6
+ANGLE_STEP = 2.0
+"""Degrees between angles."""
+COUNTS = 3000.0
+"""Photons at the brightest pixel of an emission scan."""
+_PHYSICS_STEPS = 4
+_TV_STEPS = 10
+_SEED = 20_250
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One measured object, DEPTH slices of it."""
+
+    missing: float
+    """Degrees."""
+    data: NormalEquations
+    coverage: Tensor
+    truth: Tensor
+    """(slices, size, size) float32."""
+    physics: Tensor
+    """(slices, size, size) float32: the data alone."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean PSNR in dB at each of WEDGES, against the object's largest value."""
+
+    updates: int
+    physics: tuple[float, ...]
+    one_pass: tuple[float, ...]
+    rounds: tuple[float, ...]
+    seconds: float
+    """That the validation took."""
+
+    @property
+    def score(self) -> float:
+        """Mean over the wedges of what the solver reaches: the figure that tells a better network."""
+        return float(np.mean(self.rounds))
+
+    def as_json(self) -> dict[str, Any]:
+        """As `validation.jsonl` holds it; `from_json` takes it back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {**plain, "wedges": list(WEDGES), "score": self.score}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Validation:
+        """Raises KeyError, TypeError or ValueError for anything but what `as_json` gives."""
+        psnr = {name: tuple(float(value) for value in document[name]) for name in ("physics", "one_pass", "rounds")}
+        return cls(updates=int(document["updates"]), seconds=float(document["seconds"]), **psnr)
+
+
+def make_cases(families: tuple[str, ...], *, size: int, objects: int, device: torch.device) -> tuple[Case, ...]:
+    """`objects` of the families in turn at each wedge; always the same for the same arguments."""
+    return tuple(
+        _case(families[number % len(families)], number, missing, size, device)
+        for number in range(objects)
+        for missing in WEDGES
+    )
+
+
+def validate(network: nn.Module, cases: Iterable[Case], updates: int) -> Validation:
+    """Figures of `network`, which answers in float32 and is left in evaluation mode."""
+    begin = time.perf_counter()
+    found: dict[float, list[tuple[float, float, float]]] = {missing: [] for missing in WEDGES}
+    for case in cases:
+        found[case.missing].append(_figures(network, case))
+    table = np.array([np.mean(figures, axis=0) for figures in found.values()])
+    physics, one_pass, rounds = (tuple(column.tolist()) for column in table.T)
+    return Validation(updates, physics, one_pass, rounds, time.perf_counter() - begin)
+
+
+def psnr(picture: Tensor, truth: Tensor) -> float:
+    """Mean over slices, in dB, against the largest value of the whole truth; (slices, y, x)."""
+    peak = truth.max().clamp_min(1e-6)
+    error = (picture - truth).double().square().mean((1, 2)).clamp_min(1e-20)
+    return float((10 * torch.log10(peak.double().square() / error)).mean())
+
+
+def _case(family: str, number: int, missing: float, size: int, device: torch.device) -> Case:
+    fine_shape = (DEPTH * OVERSAMPLING, size * OVERSAMPLING, size * OVERSAMPLING)
+    fine = draw(family, fine_shape, np.random.default_rng((_SEED, number)))
+    angles = wedge(missing, count=round((180 - missing) / ANGLE_STEP) + 1)
+    noise = np.random.default_rng((_SEED, number, int(missing)))
+    measured = measure(project_fine(fine, angles), Imperfections(signal="emission", dose=COUNTS), noise)
+    data = on_device(accumulate(measured, angles), device)
+    solver = TikhonovSolver(data)
+    for _ in range(_PHYSICS_STEPS):
+        solver.step()
+    truth = torch.from_numpy(bin_volume(fine, OVERSAMPLING)).to(device)
+    return Case(missing, data, directional_coverage(data, DIRECTIONS), truth, solver.x)
+
+
+def _figures(network: nn.Module, case: Case) -> tuple[float, float, float]:
+    prior = NetworkPrior(network, "in training")
+    classical = IncrementalAdmm(case.data, TotalVariation())
+    for _ in range(_TV_STEPS):
+        classical.step()
+    prior.observe(case.physics, classical.state.z, case.coverage)
+    one_pass = prior(case.physics, robust_scale(case.physics))
+    solver = IncrementalAdmm(case.data, prior)
+    for _ in range(ROUNDS):
+        solver.step()
+    return tuple(psnr(picture, case.truth) for picture in (case.physics, one_pass, solver.state.x))  # type: ignore[return-value]

@@ -1,0 +1,32 @@
+"""Two patterns in one object: one inside a region and the other outside, or their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pfitre_service.twin.families.family import Pattern, toned
+from pfitre_service.twin.families.fields import wander
+from pfitre_service.twin.families.grid import Floats, Grid, log_uniform
+from pfitre_service.twin.families.outlines import outline
+
+
+def mixture_of(patterns: Sequence[Pattern]) -> Pattern:
+    """The pattern that joins two of these, drawn anew each time."""
+
+    def mixture(grid: Grid, rng: np.random.Generator) -> Floats:
+        first, second = rng.choice(len(patterns), 2, replace=False)
+        one, other = (toned(patterns[i](grid, rng), rng) for i in (first, second))
+        one, other = one * np.float32(rng.uniform(0.3, 1)), other * np.float32(rng.uniform(0.3, 1))
+        kind = rng.random()
+        if kind < 0.4:
+            region = outline(grid, rng)
+        elif kind < 0.75:
+            cells = log_uniform(rng, 1, 5)
+            region = grid.soft(wander(grid, rng, cells) * np.float32(0.3 / cells))
+        else:
+            return (one + other) / max(1.0, float((one + other).max()))
+        return region * one + (1 - region) * other
+
+    return mixture
