@@ -33,6 +33,7 @@ from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.pfitre import PfitreSolver
+from pfitre_service.recon.smoothing import best_weight
 
 HELDOUT_EVERY = 8
 _TV_START = 0.15
@@ -114,37 +115,46 @@ def physics(data: NormalEquations, parameters: AdmmParameters) -> Tensor:
     return solver.x
 
 
-def one_pass(data: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters) -> Tensor:
-    """The prior, once, on what the data alone give."""
-    alone = physics(data, parameters)
-    return _observed(prior, data, alone)(alone, robust_scale(alone))
+def one_pass(
+    data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters
+) -> Tensor:
+    """The prior, once, on what all data alone give; it is shown total variation's answer, as in a live scan."""
+    weight = best_weight(data, heldout, TotalVariation(), parameters)
+    everything = _together(data, heldout)
+    classical = IncrementalAdmm(everything, TotalVariation(TvParameters(weight=weight)), parameters)
+    classical.solve(_TV_STEPS)
+    alone = physics(everything, parameters)
+    prior.observe(alone, classical.state.z, directional_coverage(everything, DIRECTIONS))
+    return prior(alone, robust_scale(alone))
 
 
-def one_pass_and_data(data: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters) -> Tensor:
+def one_pass_and_data(
+    data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters
+) -> Tensor:
     """The same, and a data step after it."""
-    guess = one_pass(data, prior, parameters)
-    return data_step(data, guess, parameters.rho * data.weight, guess, parameters.cg_iterations)
+    guess = one_pass(data, heldout, prior, parameters)
+    everything = _together(data, heldout)
+    return data_step(everything, guess, parameters.rho * everything.weight, guess, parameters.cg_iterations)
 
 
 def pfitre(data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters) -> Tensor:
     """As the live engine does it: all solvers until the held-out error rises or nothing changes; then as many steps at
     most with the held-out angles given to them too. `data` and `heldout` stay as they are."""
-    solver = PfitreSolver(data, heldout, classical=TotalVariation(), learned=prior, parameters=parameters)
+    apart = _together(data), heldout
+    solver = PfitreSolver(*apart, classical=TotalVariation(), learned=prior, parameters=parameters)
     rule = StoppingRule(parameters.tolerance, parameters.max_iterations)
     while not rule(solver.step(), solver.errors.result):
         pass
-    everything = NormalEquations(data.geometry, slices=data.slices, device=data.device)
-    everything.merge(data)
-    everything.merge(heldout)
-    solver.use(everything, NormalEquations(data.geometry, slices=data.slices, device=data.device))
+    solver.refit()
     again = StoppingRule(parameters.tolerance, rule.steps)
     while not again(solver.step()):
         pass
     return solver.x
 
 
-def _observed(prior: NetworkPrior, data: NormalEquations, alone: Tensor) -> NetworkPrior:
-    classical = IncrementalAdmm(data, TotalVariation())
-    classical.solve(_TV_STEPS)
-    prior.observe(alone, classical.state.z, directional_coverage(data, DIRECTIONS))
-    return prior
+def _together(*parts: NormalEquations) -> NormalEquations:
+    """All measurements, in accumulators of their own."""
+    everything = NormalEquations(parts[0].geometry, slices=parts[0].slices, device=parts[0].device)
+    for part in parts:
+        everything.merge(part)
+    return everything

@@ -46,7 +46,7 @@ class QualityParameters:
     sirt_iterations: int = 200
     tv_iterations: int = 150
     """At most, for each weight; it ends before when it has converged."""
-    admm: AdmmParameters = field(default_factory=lambda: AdmmParameters(max_iterations=12))
+    admm: AdmmParameters = field(default_factory=AdmmParameters)
     """Of PFITRE."""
     real_rows: int = 24
     """Detector rows, the middle ones, of the recording; 0 leaves it out."""

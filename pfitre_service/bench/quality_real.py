@@ -45,17 +45,12 @@ def run_real(parameters: QualityParameters) -> dict[str, Any]:
         return relative_residual(unseen, x)
 
     tuned = tuned_total_variation(data, (lambda x: -error(x),), parameters.tv_iterations)
-    result = pfitre(
-        seen.only(~watched).accumulated(),
-        seen.only(watched).accumulated(),
-        NetworkPrior(network, info.name),
-        parameters.admm,
-    )
+    split = seen.only(~watched).accumulated(), seen.only(watched).accumulated()
     errors = {
         "physics": error(physics(data, parameters.admm)),
         "tv": error(tuned.pictures[0]),
-        "one_pass": error(one_pass_and_data(data, NetworkPrior(network, info.name), parameters.admm)),
-        "pfitre": error(result),
+        "one_pass": error(one_pass_and_data(*split, NetworkPrior(network, info.name), parameters.admm)),
+        "pfitre": error(pfitre(*split, NetworkPrior(network, info.name), parameters.admm)),
     }
     return {
         "recording": "cu23",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -58,6 +59,7 @@ def run_case(case: Case, family: Family, parameters: QualityParameters) -> CaseR
     network, info = load_network(parameters.weights, parameters.weights_folder)
     data = measurement.accumulated()
     held = heldout(len(measurement.angles))
+    solved, watched = measurement.only(~held).accumulated(), measurement.only(held).accumulated()
     tuned: list[Tuned] = []
 
     def best_tv() -> Tensor:
@@ -69,13 +71,8 @@ def run_case(case: Case, family: Family, parameters: QualityParameters) -> CaseR
         "fbp": lambda: filtered_backprojection(measurement, data),
         "sirt": lambda: sirt(*measurement.views, measurement.geometry, iterations=parameters.sirt_iterations),
         "tv": best_tv,
-        "one_pass": lambda: one_pass(data, NetworkPrior(network, info.name), parameters.admm),
-        "pfitre": lambda: pfitre(
-            measurement.only(~held).accumulated(),
-            measurement.only(held).accumulated(),
-            NetworkPrior(network, info.name),
-            parameters.admm,
-        ),
+        "one_pass": lambda: one_pass(solved, watched, NetworkPrior(network, info.name), parameters.admm),
+        "pfitre": lambda: pfitre(solved, watched, NetworkPrior(network, info.name), parameters.admm),
     }
     pictures, seconds = {}, {}
     for name, method in methods.items():
@@ -106,6 +103,7 @@ def spread(calls: Sequence[Callable[[], Result]], jobs: int) -> Iterator[tuple[i
     if jobs == 1:
         yield from ((place, call()) for place, call in enumerate(calls))
         return
+    pickle.dumps(list(calls))  # what cannot travel must fail here: inside the pool it would make its shutdown hang
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_set_up) as pool:
         places = {pool.submit(call): place for place, call in enumerate(calls)}
         try:

@@ -26,7 +26,6 @@ class NetworkPrior:
     network: (batch, 5, y, x) and (batch, directions) -> (batch, y, x), as `PfitreNet`, over the tomogram's scale.
     """
 
-    proximal = False
     directions = DIRECTIONS
 
     def __init__(self, network: nn.Module, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,14 @@ class TvParameters:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    weight: float = 0.12
-    """Height of a step that is smoothed away, as a share of the tomogram's own scale of values."""
+    weight: float | Literal["auto"] = "auto"
+    """Height of a step that is smoothed away, as a share of the tomogram's own scale of values; `auto`: the one that
+    foretells held-out projections best, looked for while the scan runs."""
     iterations: int = 8
     """Dual iterations a call; the dual variable is kept from call to call."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"weight must be zero or positive, got {self.weight}")
+        if self.weight != "auto" and not (math.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"weight must be zero or positive, or auto, got {self.weight}")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")

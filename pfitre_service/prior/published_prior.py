@@ -16,7 +16,6 @@ class PublishedPrior:
     Upstream takes both from each slice in each iteration, which makes the slices of a stack drift apart.
     """
 
-    proximal = False
     directions = 1
 
     def __init__(self, network: nn.Module, name: str) -> None:

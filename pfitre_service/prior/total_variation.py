@@ -11,26 +11,37 @@ enough.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pfitre_service.prior.parameters import TvParameters
 
+_FIRST_WEIGHT = 0.12
+"""Where the search for a weight begins, and what holds until there are projections to choose it by."""
+
 
 class TotalVariation:
-    """The prior of one tomogram; `dual` is its state, (3, slices, size, size) float32."""
+    """The prior of one tomogram; `dual` is its state, (3, slices, size, size) float32. `weight` may be changed between
+    calls where it is `adjustable`."""
 
     name = "tv"
-    proximal = True
 
     def __init__(self, parameters: TvParameters | None = None) -> None:
         self.parameters = parameters if parameters is not None else TvParameters()
+        chosen = self.parameters.weight
+        self.adjustable = chosen == "auto"
+        self.weight = _FIRST_WEIGHT if chosen == "auto" else chosen
         self.dual: Tensor | None = None
+
+    def of_weight(self, weight: float) -> TotalVariation:
+        """A fresh one, of that weight."""
+        return TotalVariation(replace(self.parameters, weight=weight))
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
         """prox(v), (slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
-        strength = self.parameters.weight * scale
+        strength = self.weight * scale
         if strength <= 0.0:
             return v.clamp_min(0.0)
         if self.dual is None or self.dual.shape[1:] != v.shape or self.dual.device != v.device:

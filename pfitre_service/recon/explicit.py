@@ -16,6 +16,12 @@ from torch import Tensor
 from pfitre_service.model import ScanGeometry
 from pfitre_service.recon.projector import Projector, angle_rows, check_measurement
 
+_LEAST_PATH = 1.0
+"""Pixels that SIRT takes a ray to cross at least."""
+_LEAST_SEEN = 0.25
+"""Share of the angles that it takes to see a pixel at least. The footprint's side lobes make these sums small, or
+negative, where rays graze the slice's corners; divided by those, its iterations would grow without end."""
+
 
 class ExplicitProjections:
     """A `DataTerm` that projects: same accumulators b and energy, normal operator angle by angle."""
@@ -84,8 +90,9 @@ def sirt(
     radians = [math.radians(angle) for angle in angles.tolist()]
     ones = torch.ones(1, geometry.size, geometry.size, device=projections.device)
     lit = torch.ones(1, geometry.columns, device=projections.device)
-    row_sums = [projector.project(ones, angle)[:, : geometry.columns].clamp_min(1e-3) for angle in radians]
-    column_sums = torch.stack([projector.backproject(lit, angle) for angle in radians]).sum(0).clamp_min(1e-3)
+    row_sums = [projector.project(ones, angle)[:, : geometry.columns].clamp_min(_LEAST_PATH) for angle in radians]
+    column_sums = torch.stack([projector.backproject(lit, angle) for angle in radians]).sum(0)
+    column_sums.clamp_min_(_LEAST_SEEN * len(radians))
     x = torch.zeros(slices, geometry.size, geometry.size, device=projections.device)
     for _ in range(iterations):
         update = torch.zeros_like(x)

@@ -11,6 +11,7 @@ and removing one subtracts it. A^T W A x is the product of two spectra.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -94,6 +95,13 @@ class NormalEquations:
         self.weight += other.weight
         self.angles += other.angles
         self._spectrum = None
+
+    def of_slices(self, chosen: Tensor) -> NormalEquations:
+        """The same angles for some of the slices alone, in accumulators of their own. chosen: (slices,) indices."""
+        part = copy.copy(self)
+        part.slices = len(chosen)
+        part.b, part.energy, part._psf = self.b[chosen], self.energy[chosen], self._psf.clone()
+        return part
 
     @property
     def psf(self) -> Tensor:

@@ -1,37 +1,37 @@
 """PFITRE on one tomogram: the data alone, total variation, and a network, side by side on the same accumulators.
 
     physics     the data alone (Tikhonov)
-    classical   ADMM with total variation: what the network is compared with, one of the things it is shown, and what
-                takes its place when the held-out angles speak against it
-    learned     rounds of network and data step; the result, where there is a network
+    classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
+                with, one of the things it is shown, and what takes its place when the held-out angles speak against it
+    learned     rounds of data step and network; of these the one that foretells the held-out angles best is the result
 
-Each is warm across arriving angles. The classical ones rest when they no longer move.
+Each is warm across arriving angles, and rests when it no longer moves. The network is asked when the classical one
+rests, and now and then before that.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
-from pfitre_service.recon.admm import RHO_LIMITS, IncrementalAdmm, Prior, TikhonovSolver, relative_distance
+from pfitre_service.recon.admm import IncrementalAdmm, TikhonovSolver, relative_distance
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.smoothing import FEWEST_HELD_OUT, AdjustablePrior, best_weight
 
-
-class LearnedPrior(Prior, Protocol):
-    """A prior that is told about the tomogram before it is asked."""
-
-    name: str
-    directions: int
-    """Into how many bins the measured directions are sorted."""
-
-    def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
-        """The data alone and total variation's answer, (slices, size, size) each, and `directional_coverage`."""
+_GROWTH = 1.5
+"""The weight is chosen anew each time that so many times as many angles are in."""
+_ASK_EVERY = 4
+"""Steps from one round of the network to the next while the classical solver still moves."""
+_IDLE_ROUNDS = 3
+"""So many rounds without a better result, and the network rests."""
+_TURNED_DOWN = 0.3
+"""The most that a network which was turned down may pull on the data step, as a share of the summed weights."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +56,73 @@ class PfitreSolver:
         data: NormalEquations,
         heldout: NormalEquations,
         *,
-        classical: Prior | None,
+        classical: AdjustablePrior | None,
         learned: LearnedPrior | None = None,
         parameters: AdmmParameters | None = None,
     ) -> None:
         self.parameters = parameters if parameters is not None else AdmmParameters()
         self.physics = TikhonovSolver(data, self.parameters)
         self.classical = None if classical is None else IncrementalAdmm(data, classical, self.parameters)
-        self.learned = None if learned is None else IncrementalAdmm(data, learned, self.parameters)
+        self._adjustable = None if classical is None or not classical.adjustable else classical
+        self.learned = None if learned is None else LearnedSolver(data, learned, self.parameters)
         self.heldout = heldout
         self.errors = HeldoutErrors()
         self.remarks: list[str] = []
         """What a person should know of the prior's fate."""
+        self.best: Round | None = None
+        """The network's best round on these data; None before it was asked."""
         self._watch = PriorWatch()
-        self._resting: set[TikhonovSolver | IncrementalAdmm] = set()
+        self._adjusted_at = 0
+        self._steps = 0
+        self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
+        self._idle_rounds = 0
+        self._stale = False
+        """Whether `best` was made from less than what is in by now."""
 
     def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
         """Goes on with other accumulators of the same geometry, from the volumes as they are."""
         self.heldout = heldout
-        self.physics.data = data
-        for admm in (self.classical, self.learned):
-            if admm is not None:
-                admm.data = data
+        for solver in (self.physics, self.classical, self.learned):
+            if solver is not None:
+                solver.data = data
         self.wake()
 
     def wake(self) -> None:
-        """The accumulators have changed: what rested may move again."""
+        """The accumulators have changed: what rested may move again, and what was best is to be found anew."""
         self._resting.clear()
+        self._idle_rounds = 0
+        self._stale = True
+
+    def refit(self) -> None:
+        """Gives the held-out angles to the data as well. Nothing can tell any more when a further round does harm: the
+        network's best answer stays, and the data step takes in every angle. A network that has done worse until now
+        than what can be had without it is dropped."""
+        if self.learned is not None and self.best is None:
+            self._ask(self.learned)
+        if self._watch.harmful(self.errors):
+            self.drop_network(_found(self.errors))
+        best, everything = self.best, self.physics.data
+        everything.merge(self.heldout)
+        self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
+        if self.learned is not None and best is not None:
+            self.learned.z, self.learned.rho_share = best.z, best.rho_share
+            self.best = self.learned.round(self.heldout)
+            self._resting.add(self.learned)
+            self._stale = False
 
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
-        admm = self.learned or self.classical
-        return self.physics.x if admm is None else admm.state.x
+        if self.best is not None:
+            return self.best.x
+        return self.physics.x if self.classical is None else self.classical.state.x
 
     @property
     def z(self) -> Tensor:
         """What the prior makes of it; the result itself without a prior."""
-        admm = self.learned or self.classical
-        return self.physics.x if admm is None else admm.state.z
+        if self.best is not None:
+            return self.best.z
+        return self.physics.x if self.classical is None else self.classical.state.z
 
     @property
     def prior_gap(self) -> float:
@@ -102,66 +130,102 @@ class PfitreSolver:
         return math.nan if self.learned is None and self.classical is None else relative_distance(self.x, self.z)
 
     def step(self) -> float:
-        """One step of each solver that moves; returns the result's change, ||x - x_previous|| / ||x||."""
-        change = self._step_unless_resting(self.physics)
+        """One step of each solver that moves; returns the largest relative change, ||x - x_previous|| / ||x||."""
+        self._adjust()
+        changes = [self._move(self.physics)]
         if self.classical is not None:
-            change = self._step_unless_resting(self.classical)
-        if self.learned is not None:
-            change = self._step_learned(self.learned)
+            changes.append(self._move(self.classical))
         self._measure()
-        if self.learned is not None:
-            self._judge(self.learned)
-        return change
+        if self.learned is not None and self._due(self.learned):
+            changes.append(self._ask(self.learned))
+            self._judge()
+        self._steps += 1
+        return changes[-1] if self.learned is None else max(changes)
 
-    def _step_unless_resting(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
+    def _adjust(self) -> None:
+        """Chooses the classical prior's weight anew when the data have grown by half since the last time."""
+        data, prior = self.physics.data, self._adjustable
+        if prior is None or self.heldout.angles < FEWEST_HELD_OUT or data.angles < _GROWTH * self._adjusted_at:
+            return
+        self._adjusted_at = data.angles
+        prior.weight = best_weight(data, self.heldout, prior, self.parameters)
+        self.wake()
+
+    def _move(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
         """The solver whose volume is the result never rests: when it may stop is not decided here."""
         if solver in self._resting:
             return 0.0
         change = solver.step()
-        if solver is not (self.learned or self.classical or self.physics) and change < self.parameters.tolerance:
+        is_result = self.learned is None and solver is (self.classical or self.physics)
+        if not is_result and change < self.parameters.tolerance:
             self._resting.add(solver)
         return change
 
-    def _step_learned(self, admm: IncrementalAdmm) -> float:
-        prior: LearnedPrior = admm.prior  # type: ignore[assignment]  # as it was given to __init__
-        smooth = self.physics.x if self.classical is None else self.classical.state.z
-        prior.observe(self.physics.x, smooth, directional_coverage(admm.data, prior.directions))
-        return admm.step(self.heldout)
+    def _due(self, learned: LearnedSolver) -> bool:
+        settled = (self.classical or self.physics) in self._resting
+        return learned not in self._resting and (settled or self._steps % _ASK_EVERY == _ASK_EVERY - 1)
+
+    def _ask(self, learned: LearnedSolver) -> float:
+        """One round; returns how far the result moved. Rests when several rounds have brought nothing better."""
+        physics = self.physics.x
+        smooth = physics if self.classical is None else self.classical.state.z
+        learned.prior.observe(physics, smooth, directional_coverage(learned.data, learned.prior.directions))
+        before = self.x
+        if self.best is not None and self._stale:
+            learned.z = self.best.z
+            self.best = learned.round(self.heldout)
+        self._stale = False
+        found = learned.step(smooth, self.heldout)
+        # Where nothing is held out, the last round is as good as any.
+        if self.best is None or not found.heldout_error >= self.best.heldout_error:
+            self.best = found
+            change = relative_distance(found.x, before)
+        else:
+            change = 0.0
+        self._idle_rounds = self._idle_rounds + 1 if change < self.parameters.tolerance else 0
+        if self._idle_rounds >= _IDLE_ROUNDS:
+            self._resting.add(learned)
+        self._measure()
+        return change
 
     def _measure(self) -> None:
         if self.heldout.angles:
             physics = relative_residual(self.heldout, self.physics.x)
             classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
-            result = classical if self.learned is None else relative_residual(self.heldout, self.learned.state.x)
+            result = classical if self.best is None else relative_residual(self.heldout, self.best.x)
             self.errors = HeldoutErrors(result, physics, classical)
 
-    def _judge(self, admm: IncrementalAdmm) -> None:
+    def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
-        if not self.heldout.angles or not self._watch(self.errors.result, self.errors.without_network):
+        if self.learned is None or not self.heldout.angles or not self._watch(self.errors):
             return
-        name = admm.prior.name  # type: ignore[attr-defined]
-        found = f"held-out error {self.errors.result:.3g}, without it {self.errors.without_network:.3g}"
-        if not self._watch.turned_down:
-            self._watch.turned_down = True
-            admm.rho_share = RHO_LIMITS[0]
-            self.remarks.append(f"the prior {name} was turned down: {found}")
-        else:
-            self.drop_network(found)
+        if self._watch.turned_down:
+            self.drop_network(_found(self.errors))
+            return
+        self._watch.turned_down = True
+        self.learned.most_rho_share = _TURNED_DOWN
+        self.best = None
+        self.wake()
+        self.remarks.append(f"the prior {self.learned.prior.name} was turned down: {_found(self.errors)}")
 
     def drop_network(self, reason: str) -> None:
         """Total variation, or the data alone, from now on."""
         if self.learned is None:
             return
-        name = self.learned.prior.name  # type: ignore[attr-defined]
         instead = "the data alone" if self.classical is None else "total variation"
-        self.remarks.append(f"the prior {name} was dropped for {instead}: {reason}")
-        self.learned = None
+        self.remarks.append(f"the prior {self.learned.prior.name} was dropped for {instead}: {reason}")
+        self.learned = self.best = None
         self.wake()
+        self._measure()
+
+
+def _found(errors: HeldoutErrors) -> str:
+    return f"held-out error {errors.result:.3g}, without it {errors.without_network:.3g}"
 
 
 class PriorWatch:
     """Says when a prior does harm: when its held-out error has been larger, by more than `MARGIN`, than what can be had
-    without it, for `PATIENCE` steps in a row."""
+    without it, for `PATIENCE` rounds in a row."""
 
     MARGIN = 0.02
     PATIENCE = 3
@@ -170,10 +234,14 @@ class PriorWatch:
         self.turned_down = False
         self._worse = 0
 
-    def __call__(self, error: float, without: float) -> bool:
-        """Takes in one step; NaN says nothing against the prior."""
-        self._worse = self._worse + 1 if error > (1 + self.MARGIN) * without else 0
+    def __call__(self, errors: HeldoutErrors) -> bool:
+        """Takes in one round."""
+        self._worse = self._worse + 1 if self.harmful(errors) else 0
         if self._worse < self.PATIENCE:
             return False
         self._worse = 0
         return True
+
+    def harmful(self, errors: HeldoutErrors) -> bool:
+        """Now; NaN says nothing against the prior."""
+        return errors.result > (1 + self.MARGIN) * errors.without_network

@@ -201,12 +201,10 @@ class Engine:
     def _move_on(self) -> None:
         if self.phase == "converging" and self._heldout.angles:
             self.phase = "refit"
-            self._solved.merge(self._heldout)
-            self._heldout = NormalEquations(self.geometry, device=self.device)
-            self._solver.use(self._solved, self._heldout)
-            allowed = self._rule.steps
-            self._unsettle()
-            self._rule.max_steps = allowed
+            self._solver.refit()
+            self._heldout = self._solver.heldout
+            self._settled = False
+            self._rule = StoppingRule(self.parameters.recon.tolerance, self._rule.steps)
         elif self.phase in ("converging", "refit"):
             self.phase = "final"
 

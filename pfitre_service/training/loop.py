@@ -22,13 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pfitre_service.errors import PfitreError
+from pfitre_service.errors import PfitreError, SettingsError
 from pfitre_service.prior.architectures import build
 from pfitre_service.prior.orientation import View, describe, neighbours
+from pfitre_service.prior.weights import load
 from pfitre_service.recon.admm import data_step
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.training.checkpoint import read_checkpoint, write_checkpoint
 from pfitre_service.training.loss import loss, unmeasured_share
+from pfitre_service.training.muon import Muon
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.samples import DEPTH, Sample
 
@@ -81,7 +83,8 @@ class _Lesson:
 
 
 class Trainer:
-    """Network, its running average, and the optimiser; `learn` takes in one sample after another.
+    """Network, its running average, and the optimiser; `learn` takes in one sample after another. `samples` counts
+    lessons: a sample that is learnt from again counts again.
 
     A checkpoint lies between two samples, so that whoever resumes goes on as if nothing had happened.
     """
@@ -92,11 +95,11 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             network = build(recipe.architecture)
+        if recipe.begin_with is not None:
+            network.load_state_dict(_begin_with(recipe.begin_with, recipe.architecture))
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=0.0, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
-        )
+        self.optimiser = Muon(self.network, weight_decay=recipe.weight_decay)
         self.updates = 0
         self.samples = 0
         self.seconds = 0.0
@@ -116,6 +119,8 @@ class Trainer:
         lesson = _Lesson.of(sample, self.device)
         rho = float(np.exp(rng.uniform(*np.log(_RHO)))) * lesson.data.weight
         x = z = lesson.physics
+        if rng.random() < self.recipe.from_total_variation:
+            x = data_step(lesson.data, lesson.smooth, rho, lesson.smooth, int(rng.integers(3, 7)))
         rounds = self._rounds(rng)
         known = rng.random() < self.recipe.known
         for number in range(rounds + known):
@@ -199,6 +204,16 @@ class Trainer:
         """The running average: of all weights at first, of about 1 / (1 - `average`) updates later on."""
         keep = min(self.recipe.average, self.updates / (self.updates + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
+
+
+def _begin_with(name: str, architecture: str) -> dict[str, Tensor]:
+    """The state of the weights of that name. Raises SettingsError when they are another architecture's."""
+    state, info = load(name)
+    if info.architecture != architecture:
+        raise SettingsError(
+            f"a training of {architecture} begins with weights of {architecture}; {name!r} are of {info.architecture}"
+        )
+    return state
 
 
 def on_device(data: NormalEquations, device: torch.device) -> NormalEquations:

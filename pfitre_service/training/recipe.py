@@ -22,11 +22,15 @@ class Recipe:
     """The same recipe on the same machine, with the same number of threads, gives the same weights."""
 
     architecture: str = "pfitre-s"
+    begin_with: str | None = None
+    """Name of weights to begin with; random ones if None."""
     updates: int = 9_000
     """Steps of the optimiser; several are made on each sample, one a round."""
     stage_one: float = 0.12
     """Share of the updates on first reconstructions (and what one data step makes of the first answer); after that
     samples go through more rounds of the solver."""
+    lessons: int = 2
+    """How often each sample is learnt from, some samples apart: to make one costs more than an update."""
     rounds: int = 4
     """Rounds of the solver on one sample at the most, in stage two."""
     learning_rate: float = 1.2e-3
@@ -37,6 +41,9 @@ class Recipe:
     weight_decay: float = 1e-3
     average: float = 0.998
     """Share of the running average of the weights that is kept at each update; the average is what is shipped."""
+    from_total_variation: float = 0.6
+    """Share of samples whose first iterate is what a data step makes of total variation's answer, as in service; the
+    others begin at the data alone."""
     known: float = 0.1
     """Share of samples with a further round on an iterate that is right already, which the network should leave."""
     sizes: tuple[tuple[int, float], ...] = SIZES
@@ -54,9 +61,9 @@ class Recipe:
     """How many objects they are made on, each at every wedge."""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "warm_up", "pixels", "validate_every", "validation_objects"):
+        for name in ("updates", "warm_up", "pixels", "lessons", "validate_every", "validation_objects"):
             _require(name, getattr(self, name), "1 or more", getattr(self, name) >= 1)
-        for name in ("stage_one", "decay", "average", "known"):
+        for name in ("stage_one", "decay", "average", "known", "from_total_variation"):
             _require(name, getattr(self, name), "from 0 to 1", 0 <= getattr(self, name) <= 1)
         _require("rounds", self.rounds, "2 or more", self.rounds >= 2)
         _require("seed", self.seed, "0 or more", self.seed >= 0)

@@ -6,6 +6,7 @@ on a finer grid, and the pictures that its conjugate gradients make of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from pfitre_service.training.recipe import Recipe
 from pfitre_service.twin.families import draw
 from pfitre_service.twin.imperfections import ImperfectionParameters, Imperfections, draw_imperfections, measure
 from pfitre_service.twin.project import FineVolume, bin_volume
-from pfitre_service.twin.trajectories import draw_angles
+from pfitre_service.twin.trajectories import TrajectoryParameters, draw_angles
 
 DEPTH = 4
 """Slices of one object: enough for neighbours on both sides."""
@@ -42,8 +43,10 @@ IMPERFECTIONS = ImperfectionParameters(
     stripe_chance=0.1,
 )
 """Milder than the twin's worst: what no network could mend teaches it to blur."""
-TV_WEIGHTS = (0.03, 0.2)
-"""Least and most weight of total variation, drawn evenly in the logarithm."""
+TV_WEIGHTS = (0.04, 0.15, 0.5)
+"""Weights of total variation that are tried for each object."""
+TRAJECTORIES = TrajectoryParameters(density=(0.3, 1.6), usual_chance=0.4, partial_chance=0.25)
+"""Up to as many angles as a slice's pixels ask for, and often the wedges of limited-angle scans."""
 _SEEDS = 1_000_000_007
 """Samples of one recipe's seed never meet those of another's."""
 
@@ -69,7 +72,7 @@ def make_sample(number: int, recipe: Recipe, families: tuple[str, ...]) -> Sampl
     often = np.array([often for _, often in recipe.sizes])
     size = int(rng.choice([size for size, _ in recipe.sizes], p=often / often.sum()))
     objects = max(1, round(recipe.pixels / size**2 / DEPTH))
-    angles = draw_angles(rng, size)
+    angles = draw_angles(rng, size, TRAJECTORIES)
     truths, projections = [], []
     for _ in range(objects):
         family = families[rng.integers(len(families))]
@@ -98,12 +101,12 @@ def solve_sample(
     solver.step()
     inverse = (1 / _scales(solver.x, rng))[:, None, None]
     data.b.mul_(inverse)
-    physics = solver.x * inverse
+    physics, scaled_truth = solver.x * inverse, torch.from_numpy(truth) * inverse
     return Sample(
         data=data,
-        truth=torch.from_numpy(truth) * inverse,
+        truth=scaled_truth,
         physics=physics,
-        smooth=_total_variation(data, physics, rng),
+        smooth=_total_variation(data, physics, scaled_truth, rng),
         coverage=directional_coverage(data, DIRECTIONS),
     )
 
@@ -117,26 +120,39 @@ def accumulate(projections: NDArray[np.float32], angles: NDArray[np.float64]) ->
 
 
 class _Stacked:
-    """Total variation within each object's own slices, all of scale one."""
+    """Total variation within each object's own slices, of a weight of its own; all objects are of scale one."""
 
-    proximal = True
-
-    def __init__(self, parameters: TvParameters, objects: int) -> None:
-        self._priors = [TotalVariation(parameters) for _ in range(objects)]
+    def __init__(self, weights: Sequence[float]) -> None:
+        self._priors = [TotalVariation(TvParameters(weight=weight)) for weight in weights]
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
         """(slices, size, size) float32 in and out. `scale` is that of all objects together, and not used."""
-        parts = zip(self._priors, torch.split(v, DEPTH), strict=True)
-        return torch.cat([prior(part, 1.0) for prior, part in parts])
+        parts = torch.split(v, len(v) // len(self._priors))
+        return torch.cat([prior(part, 1.0) for prior, part in zip(self._priors, parts, strict=True)])
 
 
-def _total_variation(data: NormalEquations, physics: Tensor, rng: np.random.Generator) -> Tensor:
-    """As service has it at some time: of some strength, and not always converged."""
-    weight = float(np.exp(rng.uniform(*np.log(TV_WEIGHTS))))
-    prior = _Stacked(TvParameters(weight=weight, iterations=6), len(physics) // DEPTH)
-    admm = IncrementalAdmm(data, prior, AdmmParameters(cg_iterations=4))
+def _total_variation(data: NormalEquations, physics: Tensor, truth: Tensor, rng: np.random.Generator) -> Tensor:
+    """As service has it: of nearly the weight that fits each object best, and not always converged."""
+    objects = len(physics) // DEPTH
+    middle = torch.arange(len(physics)).reshape(objects, DEPTH)[:, 1:-1].flatten()
+    few = data.of_slices(middle)
+    errors = torch.stack(
+        [
+            (_iterated(few, physics[middle], [weight] * objects, 8) - truth[middle])
+            .reshape(objects, -1)
+            .square()
+            .sum(1)
+            for weight in TV_WEIGHTS
+        ]
+    )
+    weights = [TV_WEIGHTS[best] * float(np.exp(rng.normal(0, 0.4))) for best in errors.argmin(0).tolist()]
+    return _iterated(data, physics, weights, int(rng.integers(6, 16)))
+
+
+def _iterated(data: NormalEquations, physics: Tensor, weights: Sequence[float], steps: int) -> Tensor:
+    admm = IncrementalAdmm(data, _Stacked(weights), AdmmParameters(cg_iterations=4))
     admm.state.x, admm.state.z = physics, physics.clamp_min(0.0)
-    for _ in range(int(rng.integers(4, 14))):
+    for _ in range(steps):
         admm.step()
     return admm.state.z
 

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,21 +20,25 @@ from pfitre_service.training.samples import Sample, make_sample
 
 _AHEAD = 2
 """Samples that wait, or are being made, for each process; and as many again."""
+_BLOCK = 8
+"""Samples that lie between two lessons on the same one."""
 _NICENESS = 10
 
 
 class SampleStream:
-    """Samples `first`, `first` + 1, ... of a recipe; the same ones for any number of `workers`. 0 makes them in place.
+    """Samples of a recipe, lesson `first` and the following; the same ones for any number of `workers`. 0 makes them in
+    place.
 
-    A context: its processes end with it.
+    Samples come in blocks of `_BLOCK`, each block `Recipe.lessons` times over. A context: its processes end with it.
     """
 
     def __init__(self, recipe: Recipe, families: tuple[str, ...], *, first: int, workers: int) -> None:
         self.recipe = recipe
         self.families = families
         self.workers = workers
-        self._next = first
-        self._ahead: deque[Future[Sample]] = deque()
+        self._lesson = first
+        self._samples: dict[int, Future[Sample]] = {}
+        """By number: those being made, and those that will be learnt from again."""
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> SampleStream:
@@ -50,26 +53,44 @@ class SampleStream:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
-        self._ahead.clear()
+        self._samples.clear()
 
     def take(self) -> Sample:
         """The next sample; waits for it. Raises PfitreError when a process that makes samples has died."""
-        if self._pool is None:
-            with _one_thread():
-                return make_sample(self._number(), self.recipe, self.families)
+        lesson, self._lesson = self._lesson, self._lesson + 1
+        number = self._number(lesson)
         try:
-            while len(self._ahead) < _AHEAD * self.workers + 2:
-                self._ahead.append(self._pool.submit(make_sample, self._number(), self.recipe, self.families))
-            return self._ahead.popleft().result()
+            for coming in range(lesson, lesson + 1 + self._ahead):
+                self._order(self._number(coming))
+            sample = self._samples[number].result()
         except BrokenProcessPool as error:
             raise PfitreError(
                 f"one of {self.workers} processes that make training samples died, most likely for want of memory: "
                 "close other programs or ask for fewer workers, and resume the training"
             ) from error
+        if self._number(lesson + _BLOCK) != number:
+            del self._samples[number]
+        return sample
 
-    def _number(self) -> int:
-        self._next += 1
-        return self._next - 1
+    @property
+    def _ahead(self) -> int:
+        """Lessons for which samples are made ahead: over a block that is learnt again, and on."""
+        return 0 if self._pool is None else _BLOCK * (self.recipe.lessons - 1) + _AHEAD * self.workers + 2
+
+    def _number(self, lesson: int) -> int:
+        """Of the sample of a lesson."""
+        block, place = divmod(lesson, _BLOCK * self.recipe.lessons)
+        return block * _BLOCK + place % _BLOCK
+
+    def _order(self, number: int) -> None:
+        if number in self._samples:
+            return
+        if self._pool is not None:
+            self._samples[number] = self._pool.submit(make_sample, number, self.recipe, self.families)
+            return
+        self._samples[number] = Future()
+        with _one_thread():
+            self._samples[number].set_result(make_sample(number, self.recipe, self.families))
 
 
 @contextmanager

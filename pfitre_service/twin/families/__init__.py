@@ -13,12 +13,12 @@ from pfitre_service.twin.families.catalyst import catalyst
 from pfitre_service.twin.families.cell import cell
 from pfitre_service.twin.families.circuit import circuit
 from pfitre_service.twin.families.crystals import foam, grains, polyhedra
-from pfitre_service.twin.families.family import Family, Pattern, confined, whole
+from pfitre_service.twin.families.family import Confined, Family, Pattern, Whole
 from pfitre_service.twin.families.fibres import fibres
 from pfitre_service.twin.families.grating import grating
 from pfitre_service.twin.families.layered import layered
 from pfitre_service.twin.families.leaves import blobs, dead_leaves
-from pfitre_service.twin.families.mixture import mixture_of
+from pfitre_service.twin.families.mixture import Mixture
 from pfitre_service.twin.families.outlines import confine
 from pfitre_service.twin.families.samples import chip_slab, particle_slab
 from pfitre_service.twin.families.texture import porous, texture
@@ -41,16 +41,16 @@ _PATTERNS: dict[str, Pattern] = {
 }
 
 TRAINING_FAMILIES: dict[str, Family] = {
-    **{name: confined(pattern) for name, pattern in _PATTERNS.items()},
-    "mixture": confined(mixture_of(list(_PATTERNS.values()))),
+    **{name: Confined(pattern) for name, pattern in _PATTERNS.items()},
+    "mixture": Confined(Mixture(tuple(_PATTERNS.values()))),
 }
 
 HELD_BACK_FAMILIES: dict[str, Family] = {
     "layered_chip": chip_slab,
     "battery_particle": particle_slab,
-    "catalyst": whole(catalyst),
-    "cell": whole(cell),
-    "weave": whole(weave),
+    "catalyst": Whole(catalyst),
+    "cell": Whole(cell),
+    "weave": Whole(weave),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,20 @@ _FLATTEST = 0.04
 _FAINTEST = np.float32(1e-4)
 
 
-def confined(pattern: Pattern) -> Family:
+@dataclass(frozen=True)
+class Confined:
     """The family of a pattern cut to random outlines, at times inverted or lying in a matrix."""
 
-    def family(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    pattern: Pattern
+
+    def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         grid = Grid.of(shape)
         for _ in range(_ATTEMPTS):
-            volume = toned(pattern(grid, rng), rng) * outline(grid, rng)
+            volume = toned(self.pattern(grid, rng), rng) * outline(grid, rng)
             if _shows(volume):
                 return settled(volume, rng)
         # Sparse patterns miss a small outline now and then: the bare outline is a fair object too.
         return settled(outline(grid, rng), rng)
-
-    return family
 
 
 def _shows(volume: Floats) -> bool:
@@ -43,15 +45,16 @@ def _shows(volume: Floats) -> bool:
     return inside.size > _LEAST_FILLED * volume[0].size and float(inside.std()) > _FLATTEST * float(inside.max())
 
 
-def whole(pattern: Pattern) -> Family:
+@dataclass(frozen=True)
+class Whole:
     """The family of a pattern that makes its own outline; what leaves the field of view is cut."""
 
-    def family(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    pattern: Pattern
+
+    def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         grid = Grid.of(shape)
         inside: Floats = np.float32(FIELD_OF_VIEW) - np.hypot(grid.y, grid.x)
-        return settled(pattern(grid, rng) * grid.soft(inside), rng)
-
-    return family
+        return settled(self.pattern(grid, rng) * grid.soft(inside), rng)
 
 
 def toned(volume: Floats, rng: np.random.Generator) -> Floats:

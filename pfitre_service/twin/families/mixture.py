@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,12 +13,15 @@ from pfitre_service.twin.families.grid import Floats, Grid, log_uniform
 from pfitre_service.twin.families.outlines import outline
 
 
-def mixture_of(patterns: Sequence[Pattern]) -> Pattern:
-    """The pattern that joins two of these, drawn anew each time."""
+@dataclass(frozen=True)
+class Mixture:
+    """The pattern that joins two of `patterns`, drawn anew each time."""
 
-    def mixture(grid: Grid, rng: np.random.Generator) -> Floats:
-        first, second = rng.choice(len(patterns), 2, replace=False)
-        one, other = (toned(patterns[i](grid, rng), rng) for i in (first, second))
+    patterns: Sequence[Pattern]
+
+    def __call__(self, grid: Grid, rng: np.random.Generator) -> Floats:
+        first, second = rng.choice(len(self.patterns), 2, replace=False)
+        one, other = (toned(self.patterns[i](grid, rng), rng) for i in (first, second))
         one, other = one * np.float32(rng.uniform(0.3, 1)), other * np.float32(rng.uniform(0.3, 1))
         kind = rng.random()
         if kind < 0.4:
@@ -28,5 +32,3 @@ def mixture_of(patterns: Sequence[Pattern]) -> Pattern:
         else:
             return (one + other) / max(1.0, float((one + other).max()))
         return region * one + (1 - region) * other
-
-    return mixture

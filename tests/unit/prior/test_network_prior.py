@@ -289,5 +289,4 @@ def test_what_was_seen_last_counts(volume, physics):
 
 def test_keeps_no_multiplier_and_answers_without_dropout():
     prior = NetworkPrior(nn.Sequential(nn.Dropout(0.5)).train(), "tried")
-    assert prior.proximal is False
     assert not prior.network.training

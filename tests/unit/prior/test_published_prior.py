@@ -100,4 +100,3 @@ def test_is_told_of_the_angles_and_answers_as_before(prior, volume):
     before = prior(volume, 1.0)
     prior.observe(volume, volume, torch.zeros(DIRECTIONS))
     assert torch.equal(prior(volume, 1.0), before)
-    assert prior.proximal is False

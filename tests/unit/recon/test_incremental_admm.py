@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,15 +12,12 @@ import torch
 from pfitre_service.model import ScanGeometry
 from pfitre_service.recon import admm as admm_module
 from pfitre_service.recon.admm import (
-    RHO_LIMITS,
     IncrementalAdmm,
     StoppingRule,
     TikhonovSolver,
-    data_step,
     relative_distance,
     robust_scale,
 )
-from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 
@@ -38,7 +34,6 @@ class Quadratic:
     rho: float
     seen: list[torch.Tensor] = field(default_factory=list)
     scales: list[float] = field(default_factory=list)
-    proximal = True
 
     def __call__(self, v, scale):
         self.seen.append(v.clone())
@@ -50,23 +45,8 @@ class Quadratic:
 class Unchanged:
     """Prox of nothing at all."""
 
-    proximal = True
-
     def __call__(self, v, scale):
         return v
-
-
-@dataclass
-class Guess:
-    """A prior that minimises nothing, as a network: an answer, whatever it is given."""
-
-    answer: Callable[[torch.Tensor], torch.Tensor]
-    seen: list[torch.Tensor] = field(default_factory=list)
-    proximal = False
-
-    def __call__(self, v, scale):
-        self.seen.append(v.clone())
-        return self.answer(v)
 
 
 @pytest.fixture
@@ -247,93 +227,6 @@ class TestRobustScale:
     def test_of_one_voxel_and_of_nothing_but_zeros(self):
         assert robust_scale(torch.tensor([[-3.0]])) == 3.0
         assert robust_scale(torch.zeros(4, 4)) == 0.0
-
-
-class TestAPriorThatMinimisesNothing:
-    """A network: no multiplier, a data step that begins at its answer, and rho chosen by the held-out angles."""
-
-    @pytest.fixture
-    def noisy(self, geometry, bright, measure):
-        """Accumulators of noisy projections: those that are solved for, and those held out."""
-        wide = ScanGeometry.of(rows=geometry.rows, columns=2 * SIZE, size=SIZE)
-        rows = measure(wide, bright, ANGLES, noise=0.05)
-        solved, heldout = NormalEquations(wide), NormalEquations(wide)
-        kept_back = torch.arange(len(ANGLES)) % 4 == 1
-        solved.add(rows[~kept_back], ANGLES[~kept_back])
-        heldout.add(rows[kept_back], ANGLES[kept_back])
-        return solved, heldout
-
-    def test_keeps_no_multiplier(self, noisy):
-        solver = IncrementalAdmm(noisy[0], Guess(lambda v: v + 1.0))
-        for _ in range(4):
-            solver.step()
-            assert not solver.state.u.any()
-            assert torch.equal(solver.prior.seen[-1], solver.state.x)
-            assert torch.equal(solver.state.z, solver.state.x + 1.0)
-
-    def test_begins_the_data_step_at_its_answer(self, noisy):
-        data = noisy[0]
-        few = AdmmParameters(cg_iterations=1)
-        solver = IncrementalAdmm(data, Guess(lambda v: 0.5 * v.flip(-1)), few)
-        solver.step()
-        x, z = solver.state.x, solver.state.z
-        solver.step()
-        rho = few.rho * data.weight
-        torch.testing.assert_close(solver.state.x, data_step(data, z, rho, z, 1))
-        assert relative_distance(solver.state.x, data_step(data, z, rho, x, 1)) > 1e-3
-
-    def test_is_smoothed_as_much_as_the_held_out_angles_ask_for(self, noisy, bright):
-        data, heldout = noisy
-
-        def error_after(steps, seen_by_solver):
-            solver = IncrementalAdmm(data, Guess(lambda v: bright))
-            for _ in range(steps):
-                solver.step(seen_by_solver)
-            return relative_residual(heldout, solver.state.x), solver.rho_share
-
-        fixed, unchanged = error_after(8, None)
-        searched, found = error_after(8, heldout)
-        assert unchanged == AdmmParameters().rho
-        assert found > 3 * unchanged
-        assert searched < 0.99 * fixed
-
-    def test_never_makes_the_held_out_error_of_a_step_larger_by_its_search(self, noisy):
-        data, heldout = noisy
-        solver = IncrementalAdmm(data, Guess(lambda v: v.flip(-1)))
-        for _ in range(8):
-            z, rho_share = solver.state.z, solver.rho_share
-            solver.step(heldout)
-            without = data_step(data, z, rho_share * data.weight, z, solver.parameters.cg_iterations)
-            assert relative_residual(heldout, solver.state.x) <= relative_residual(heldout, without) + 1e-6
-
-    @pytest.mark.parametrize("end", [0, 1])
-    def test_is_pulled_no_harder_and_no_less_than_the_limits(self, noisy, bright, end):
-        """The truth itself deserves the largest rho, a picture of something else the smallest."""
-        data, heldout = noisy
-        answer = bright if end else 5 * bright.flip(-1)
-        solver = IncrementalAdmm(data, Guess(lambda v: answer))
-        for _ in range(25):
-            solver.step(heldout)
-            assert RHO_LIMITS[0] <= solver.rho_share <= RHO_LIMITS[1]
-        # At the limit the search turns round, and may try the rho beside it.
-        assert solver.rho_share == pytest.approx(RHO_LIMITS[end], rel=0.7)
-
-    def test_keeps_its_rho_where_nothing_is_held_out(self, noisy, bright):
-        data, _ = noisy
-        for heldout in (None, NormalEquations(data.geometry)):
-            solver = IncrementalAdmm(data, Guess(lambda v: bright))
-            for _ in range(3):
-                solver.step(heldout)
-            assert solver.rho_share == AdmmParameters().rho
-
-    def test_is_the_only_kind_whose_rho_is_searched_for(self, noisy):
-        data, heldout = noisy
-        solver, unseen = IncrementalAdmm(data, Unchanged()), IncrementalAdmm(data, Unchanged())
-        for _ in range(3):
-            solver.step(heldout)
-            unseen.step()
-        assert solver.rho_share == AdmmParameters().rho
-        assert torch.equal(solver.state.x, unseen.state.x)
 
 
 def test_distance_is_relative_to_the_first():

@@ -177,7 +177,8 @@ def test_smoke_training_ends_in_weights_that_load_with_card_and_manifest(tmp_pat
     average = state(folder)["average"]
     log = lines(folder / "log.jsonl")
     assert {line["stage"] for line in log} == {1, 2}
-    assert any(line["stage"] == 1 and line["round"] == 2 for line in log)  # on what is right already
+    most = {1: 2, 2: 3}  # rounds of the smoke recipe in each stage; one more is on what is right already
+    assert any(line["round"] == most[line["stage"]] for line in log)
     assert len(lines(folder / "validation.jsonl")) >= 2
     assert loaded.info.sha256 == summary["weights"]["sha256"]
     for key, value in loaded.network.state_dict().items():

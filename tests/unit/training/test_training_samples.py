@@ -12,6 +12,7 @@ from pfitre_service.errors import PfitreError
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.recon.admm import robust_scale
 from pfitre_service.recon.coverage import directional_coverage
+from pfitre_service.training import stream as stream_module
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, accumulate, make_sample, project_fine
 from pfitre_service.training.stream import SampleStream
 from pfitre_service.twin.families import draw
@@ -98,18 +99,35 @@ def test_measured_projections_are_not_the_perfect_ones(tiny):
     assert model_error.norm() / perfect.b.norm() < 0.05
 
 
-@pytest.mark.parametrize("first", [0, 2])
-def test_stream_gives_samples_in_order_whoever_makes_them(tiny, families, first):
-    with SampleStream(tiny, families, first=first, workers=0) as stream:
-        in_place = [stream.take() for _ in range(2)]
-    assert same(in_place[0], make_sample(first, tiny, families))
-    assert same(in_place[1], make_sample(first + 1, tiny, families))
+@pytest.fixture
+def brief(monkeypatch, tiny):
+    """Two samples a block, each learnt from twice: lessons 0 1 0 1 2 3 2 3."""
+    monkeypatch.setattr(stream_module, "_BLOCK", 2)
+    return replace(tiny, lessons=2)
 
 
-def test_process_gives_the_samples_that_are_made_in_place(tiny, families):
-    with SampleStream(tiny, families, first=0, workers=1) as stream:
-        made = [stream.take() for _ in range(3)]
-    assert all(same(sample, make_sample(number, tiny, families)) for number, sample in enumerate(made))
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stream_gives_the_samples_of_its_lessons_in_order_whoever_makes_them(brief, families, first, workers):
+    lessons = [0, 1, 0, 1, 2, 3][first:]
+    with SampleStream(brief, families, first=first, workers=workers) as stream:
+        taken = [stream.take() for _ in lessons]
+    made = {number: make_sample(number, brief, families) for number in set(lessons)}
+    assert all(same(sample, made[number]) for sample, number in zip(taken, lessons, strict=True))
+
+
+def test_stream_keeps_no_sample_that_will_not_be_learnt_from_again(brief, families):
+    with SampleStream(brief, families, first=0, workers=0) as stream:
+        for kept in ([0], [0, 1], [1], []):
+            stream.take()
+            assert list(stream._samples) == kept
+
+
+def test_samples_that_are_learnt_once_come_one_after_the_other(brief, families):
+    once = replace(brief, lessons=1)
+    with SampleStream(once, families, first=1, workers=0) as stream:
+        assert same(stream.take(), make_sample(1, once, families))
+        assert same(stream.take(), make_sample(2, once, families))
 
 
 def test_dead_process_ends_the_stream_with_advice(tiny, families):

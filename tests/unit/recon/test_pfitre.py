@@ -1,0 +1,196 @@
+"""Physics, total variation and a network side by side: who is listened to, and when one is sent away."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pfitre_service.model import ScanGeometry
+from pfitre_service.prior.parameters import TvParameters
+from pfitre_service.prior.total_variation import TotalVariation
+from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.pfitre import HeldoutErrors, PfitreSolver, PriorWatch
+
+SIZE = 32
+ANGLES = torch.arange(-40.0, 40.0, 4.0, dtype=torch.float64)
+HELD = torch.arange(len(ANGLES)) % 8 == 4
+
+
+class Answer:
+    """A network that says the same whatever it is asked."""
+
+    directions = 12
+    name = "oracle"
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        self.picture = picture
+        self.shown: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def observe(self, physics, smooth, coverage) -> None:
+        self.shown.append((physics, smooth, coverage))
+
+    def __call__(self, v: torch.Tensor, scale: float) -> torch.Tensor:
+        return self.picture
+
+
+@pytest.fixture
+def truth(disc) -> torch.Tensor:
+    return disc(SIZE, 2)
+
+
+@pytest.fixture
+def scan(truth, measure) -> tuple[NormalEquations, NormalEquations]:
+    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    rows = measure(geometry, truth, ANGLES, 0.03)
+    solved, heldout = NormalEquations(geometry), NormalEquations(geometry)
+    solved.add(rows[~HELD], ANGLES[~HELD])
+    heldout.add(rows[HELD], ANGLES[HELD])
+    return solved, heldout
+
+
+def stepped(solver: PfitreSolver, steps: int) -> PfitreSolver:
+    for _ in range(steps):
+        solver.step()
+    return solver
+
+
+def distance(x: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((x - truth).norm() / truth.norm())
+
+
+def test_without_any_prior_the_result_is_the_physics(scan):
+    solver = stepped(PfitreSolver(*scan, classical=None), 3)
+    assert torch.equal(solver.x, solver.physics.x)
+    assert torch.equal(solver.z, solver.x)
+    assert math.isnan(solver.prior_gap)
+    assert solver.errors.result == solver.errors.physics == relative_residual(scan[1], solver.x)
+
+
+def test_total_variation_chooses_its_weight_by_the_held_out_angles(scan, truth):
+    solver = stepped(PfitreSolver(*scan, classical=TotalVariation()), 12)
+    assert solver.classical.prior.weight != TotalVariation().weight
+    fixed = stepped(PfitreSolver(*scan, classical=TotalVariation(TvParameters(weight=0.01))), 12)
+    assert fixed.classical.prior.weight == 0.01
+    assert solver.errors.result < fixed.errors.result
+    assert distance(solver.x, truth) < distance(fixed.x, truth)
+
+
+def test_the_weight_is_chosen_anew_only_when_the_data_have_grown_by_half(scan, truth, measure):
+    data, heldout = scan
+    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation()), 1)
+    solver.classical.prior.weight = 0.5
+    assert stepped(solver, 1).classical.prior.weight == 0.5
+    more = torch.arange(44.0, 84.0, 4.0, dtype=torch.float64)
+    data.add(measure(data.geometry, truth, more, 0.03), more)
+    assert stepped(solver, 1).classical.prior.weight != 0.5
+
+
+def test_a_network_is_shown_the_others_answers_and_the_measured_directions(scan, truth):
+    network = Answer(truth)
+    solver = stepped(PfitreSolver(*scan, classical=TotalVariation(), learned=network), 4)
+    physics, smooth, coverage = network.shown[-1]
+    assert torch.equal(physics, solver.physics.x)
+    assert torch.equal(smooth, solver.classical.state.z)
+    assert coverage.shape == (12,)
+    assert float(coverage.max()) > 10 * float(coverage.min())
+
+
+def test_a_network_that_knows_the_truth_is_followed_and_kept(scan, truth):
+    solver = stepped(PfitreSolver(*scan, classical=TotalVariation(), learned=Answer(truth)), 12)
+    assert solver.learned is not None
+    assert not solver.remarks
+    assert distance(solver.x, truth) < 0.2 * distance(solver.physics.x, truth)
+
+
+def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, truth):
+    solver = PfitreSolver(*scan, classical=TotalVariation(), learned=Answer(truth.flip(-1) * 2))
+    while not solver.remarks:
+        solver.step()
+    assert len(solver.remarks) == 1
+    assert "turned down" in solver.remarks[0]
+    assert solver.learned.rho_share <= 0.3
+    stepped(solver, 40)
+    assert solver.learned is None
+    assert "oracle was dropped for total variation" in solver.remarks[1]
+    assert torch.equal(solver.x, solver.classical.state.x)
+    alone = stepped(PfitreSolver(*scan, classical=TotalVariation()), 40)
+    assert solver.errors.result == pytest.approx(alone.errors.result, rel=0.05)
+
+
+def test_nothing_is_judged_where_nothing_is_held_out(scan, truth):
+    data, _ = scan
+    nothing = NormalEquations(data.geometry)
+    solver = stepped(PfitreSolver(data, nothing, classical=TotalVariation(), learned=Answer(truth.flip(-1) * 2)), 12)
+    assert solver.learned is not None
+    assert solver.classical.prior.weight == TotalVariation().weight
+
+
+def test_the_published_round_is_the_one_that_foretells_the_held_out_angles_best(scan, truth):
+    class Drifting(Answer):
+        def __call__(self, v, scale):
+            self.picture = self.picture * 1.2
+            return self.picture
+
+    solver = stepped(PfitreSolver(*scan, classical=None, learned=Drifting(truth / 1.2)), 12)
+    assert distance(solver.z, truth) < 1e-6
+    assert solver.errors.result == relative_residual(scan[1], solver.x)
+    assert solver.errors.result < relative_residual(scan[1], solver.physics.x)
+
+
+def test_a_network_that_brings_nothing_new_is_not_asked_again_until_there_are_new_angles(scan, truth, measure):
+    data, heldout = scan
+    network = Answer(truth)
+    solver = stepped(PfitreSolver(data, heldout, classical=None, learned=network), 30)
+    asked = len(network.shown)
+    assert stepped(solver, 5).step() == 0.0
+    assert len(network.shown) == asked
+    more = torch.tensor([60.0], dtype=torch.float64)
+    data.add(measure(data.geometry, truth, more, 0.03), more)
+    solver.wake()
+    stepped(solver, 8)
+    assert len(network.shown) > asked
+
+
+def test_a_refit_takes_in_every_angle_and_keeps_the_answer(scan, truth):
+    data, heldout = scan
+    network = Answer(truth)
+    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation(), learned=network), 12)
+    before, asked = solver.x, len(network.shown)
+    solver.refit()
+    assert data.angles == len(ANGLES)
+    stepped(solver, 6)
+    assert len(network.shown) == asked
+    assert torch.equal(solver.z, truth)
+    assert 0 < distance(solver.x, before) < 0.05
+    assert solver.errors.result > 0  # as it was before nothing was held out any more
+
+
+def test_a_refit_drops_a_network_that_has_just_been_asked_and_does_harm(scan, truth):
+    data, heldout = scan
+    harmful = Answer(truth.flip(-1) * 2)
+    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation(), learned=harmful), 2)
+    assert not harmful.shown
+    solver.refit()
+    assert data.angles == len(ANGLES)
+    assert len(harmful.shown) == 1
+    assert solver.learned is None
+    assert torch.equal(solver.x, solver.classical.state.x)
+    assert "dropped" in solver.remarks[-1]
+
+
+class TestWatch:
+    def watched(self, *errors: float) -> list[bool]:
+        watch = PriorWatch()
+        return [watch(HeldoutErrors(error, physics=1.2, classical=1.0)) for error in errors]
+
+    def test_wants_several_bad_rounds_in_a_row(self):
+        assert self.watched(1.1, 1.1, 1.0, 1.1, 1.1, 1.1) == [False] * 5 + [True]
+
+    def test_a_little_worse_is_not_bad(self):
+        assert not any(self.watched(*[1.019] * 10))
+
+    def test_what_is_unknown_says_nothing(self):
+        assert not any(self.watched(*[math.nan] * 10))
