@@ -6,7 +6,8 @@
 A network minimises nothing. With the multiplier of ADMM it is pushed ever further from what it was trained on, by the
 running sum of its disagreements with the data; so there is none. rho says how far measured rays may be smoothed, a
 matter of their noise. Of all values tried, the largest is taken whose held-out error is within `WITHIN` of the least:
-the simplest picture that the data do not speak against (the "one standard error" rule of Breiman et al. 1984).
+the simplest picture that the data do not speak against (the "one standard error" rule of Breiman et al. 1984). What the
+network is shown next is made with the rho of the least error: all that the data have to say.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from pfitre_service.recon.smoothing import brightest_slices
 
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""
-WITHIN = 0.01
+WITHIN = 0.02
+MOST_ASKED = 3.0
+"""The most for what the network is shown: beyond it that is its own answer again, and in training it saw no more."""
 _SLICES = 8
 
 
@@ -60,13 +63,14 @@ class LearnedSolver:
         self.z: Tensor | None = None
         self.rho_share = parameters.rho
         self.most_rho_share = RHO_SHARES[-1]
+        self._asked_rho_share = parameters.rho
         self.scale = 0.0
         """The tomogram's scale of values: robust, and slow to change."""
 
     def step(self, smooth: Tensor, heldout: NormalEquations) -> Round:
         """Asks the network about its last answer, held against the data; at first about `smooth`."""
         start = smooth if self.z is None else self.z
-        x = self._data_step(start)
+        x = self._data_step(start, self._asked_rho_share)
         now = robust_scale(x)
         self.scale = now if self.scale == 0.0 else 0.7 * self.scale + 0.3 * now
         self.z = self.prior(x, self.scale).clamp_min(0.0)
@@ -76,19 +80,22 @@ class LearnedSolver:
         """The data step from the answer as it is, with the rho that suits the held-out angles."""
         assert self.z is not None  # `step` asks before it measures
         if heldout.angles:
-            self.rho_share = self._best_rho_share(self.z, heldout)
-        x = self._data_step(self.z)
+            errors = self._errors(self.z, heldout)
+            least = min(errors, key=errors.__getitem__)
+            self.rho_share = max(share for share, error in errors.items() if error <= (1 + WITHIN) * errors[least])
+            self._asked_rho_share = min(least, MOST_ASKED)
+        x = self._data_step(self.z, self.rho_share)
         return Round(x, self.z, self.rho_share, self.error(x, heldout))
 
     def error(self, x: Tensor, heldout: NormalEquations) -> float:
         """||A x - y|| / ||y|| on the held-out angles; NaN where there are none."""
         return relative_residual(heldout, x) if heldout.angles else float("nan")
 
-    def _data_step(self, z: Tensor) -> Tensor:
-        return data_step(self.data, z, self.rho_share * self.data.weight, z, self.parameters.cg_iterations)
+    def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
+        return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)
 
-    def _best_rho_share(self, z: Tensor, heldout: NormalEquations) -> float:
-        """The largest of `RHO_SHARES` that is nearly as good as the best, found on the brightest slices."""
+    def _errors(self, z: Tensor, heldout: NormalEquations) -> dict[float, float]:
+        """The held-out error for each of `RHO_SHARES` up to the limit, found on the brightest slices."""
         rows = brightest_slices(self.data, _SLICES)
         few, unseen, answer = self.data.of_slices(rows), heldout.of_slices(rows), z[rows]
         errors = {}
@@ -96,5 +103,4 @@ class LearnedSolver:
             if rho_share <= self.most_rho_share:
                 x = data_step(few, answer, rho_share * few.weight, answer, self.parameters.cg_iterations)
                 errors[rho_share] = relative_residual(unseen, x)
-        least = min(errors.values())
-        return max(rho_share for rho_share, error in errors.items() if error <= (1 + WITHIN) * least)
+        return errors

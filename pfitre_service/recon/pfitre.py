@@ -227,7 +227,7 @@ class PriorWatch:
     """Says when a prior does harm: when its held-out error has been larger, by more than `MARGIN`, than what can be had
     without it, for `PATIENCE` rounds in a row."""
 
-    MARGIN = 0.02
+    MARGIN = 0.04
     PATIENCE = 3
 
     def __init__(self) -> None:
