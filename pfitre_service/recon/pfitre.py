@@ -26,6 +26,8 @@ from pfitre_service.recon.smoothing import FEWEST_HELD_OUT, AdjustablePrior, bes
 
 _GROWTH = 1.5
 """The weight is chosen anew each time that so many times as many angles are in."""
+MOST_IN_TRAINING = 0.4
+"""Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
 _ASK_EVERY = 4
 """Steps from one round of the network to the next while the classical solver still moves."""
 _IDLE_ROUNDS = 3
@@ -46,6 +48,12 @@ class HeldoutErrors:
     def without_network(self) -> float:
         """The better of what can be had without a network."""
         return min(self.physics, self.classical)
+
+    @property
+    def outside_training(self) -> bool:
+        """Whether the projections fit together worse than any in training: noise alone, another sample in between, or
+        only the first few angles of a scan. A network would paint something all the same."""
+        return self.without_network > MOST_IN_TRAINING
 
 
 class PfitreSolver:
@@ -97,6 +105,11 @@ class PfitreSolver:
         """Gives the held-out angles to the data as well. Nothing can tell any more when a further round does harm: the
         network's best answer stays, and the data step takes in every angle. A network that has done worse until now
         than what can be had without it is dropped."""
+        if self.errors.outside_training:
+            self.drop_network(
+                f"the projections do not fit together (held-out error {self.errors.without_network:.3g} without it) as "
+                "they did in all that it was trained on"
+            )
         if self.learned is not None and self.best is None:
             self._ask(self.learned)
         if self._watch.harmful(self.errors):
@@ -136,7 +149,9 @@ class PfitreSolver:
         if self.classical is not None:
             changes.append(self._move(self.classical))
         self._measure()
-        if self.learned is not None and self._due(self.learned):
+        if self.errors.outside_training:
+            self.best = None
+        elif self.learned is not None and self._due(self.learned):
             changes.append(self._ask(self.learned))
             self._judge()
         self._steps += 1

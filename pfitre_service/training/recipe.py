@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from pfitre_service.errors import SettingsError
+from pfitre_service.prior.precision import computes_in_bfloat16
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -136,14 +137,6 @@ class Recipe:
         return {
             each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
         }
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: elsewhere it would be right, and slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # of torch itself; a release may rename it
-    return device.type == "cpu" and probe is not None and bool(probe())
 
 
 def _require(name: str, value: object, wanted: str, good: bool) -> None:

@@ -12,6 +12,7 @@ from pfitre_service.prior import network_prior
 from pfitre_service.prior.network import DIRECTIONS, NetworkShape, PfitreNet
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.orientation import View
+from pfitre_service.prior.precision import computes_in_bfloat16
 
 TINY = NetworkShape(
     channels=(4, 4, 6, 6, 8),
@@ -90,14 +91,14 @@ def wedge(first: int = 3, last: int = 25) -> torch.Tensor:
 
 
 def observing(network: nn.Module, physics: torch.Tensor, coverage: torch.Tensor | None = None) -> NetworkPrior:
-    prior = NetworkPrior(network, "tried")
+    prior = NetworkPrior(network, "tried", reduced_precision=False)
     prior.observe(physics, physics, wedge() if coverage is None else coverage)
     return prior
 
 
 def test_only_cuts_what_is_negative_before_it_was_shown_anything(trained, volume):
     given = volume.clone()
-    assert torch.equal(NetworkPrior(trained, "tried")(volume, 1.0), volume.clamp_min(0))
+    assert torch.equal(NetworkPrior(trained, "tried", reduced_precision=False)(volume, 1.0), volume.clamp_min(0))
     assert torch.equal(volume, given)
 
 
@@ -259,7 +260,7 @@ def test_tells_the_network_every_slices_coverage_as_it_turned_the_slices(volume,
 
 def test_shows_the_network_physics_and_total_variations_answer_apart(volume, physics):
     network, coverage = Recording(), wedge(4, 16)
-    prior = NetworkPrior(network, "tried")
+    prior = NetworkPrior(network, "tried", reduced_precision=False)
     prior.observe(physics, physics.square(), coverage)
     prior(volume, 0.5)
     shown = network.pictures[0]
@@ -290,3 +291,13 @@ def test_what_was_seen_last_counts(volume, physics):
 def test_keeps_no_multiplier_and_answers_without_dropout():
     prior = NetworkPrior(nn.Sequential(nn.Dropout(0.5)).train(), "tried")
     assert not prior.network.training
+
+
+@pytest.mark.skipif(not computes_in_bfloat16(torch.device("cpu")), reason="this processor does not compute in bfloat16")
+def test_reduced_precision_changes_the_answer_by_a_hundredth_of_the_scale_at_most(trained, volume, physics):
+    full = observing(trained, physics)(volume, 0.5)
+    prior = NetworkPrior(trained, "tried")
+    prior.observe(physics, physics, wedge())
+    reduced = prior(volume, 0.5)
+    assert not torch.equal(reduced, full)
+    assert float((reduced - full).abs().max()) < 0.01 * 0.5 * max(1.0, float(full.max() / 0.5))

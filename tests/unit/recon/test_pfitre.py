@@ -181,6 +181,40 @@ def test_a_refit_drops_a_network_that_has_just_been_asked_and_does_harm(scan, tr
     assert "dropped" in solver.remarks[-1]
 
 
+class TestProjectionsThatDoNotFitTogether:
+    @pytest.fixture
+    def noise(self, scan):
+        solved, heldout = scan
+        generator = torch.Generator().manual_seed(6)
+        for data, angles in ((solved, ANGLES[~HELD]), (heldout, ANGLES[HELD])):
+            data.add(torch.randn(len(angles), 2, SIZE, generator=generator) * 50, angles)
+        return solved, heldout
+
+    def test_never_meet_the_network_and_end_without_it(self, noise, truth):
+        network = Answer(truth)
+        solver = stepped(PfitreSolver(*noise, classical=TotalVariation(), learned=network), 12)
+        assert solver.errors.outside_training
+        assert torch.equal(solver.x, solver.classical.state.x)
+        assert not solver.remarks  # more angles may still make sense of them
+        solver.refit()
+        assert not network.shown
+        assert solver.learned is None
+        assert "do not fit together" in solver.remarks[0]
+
+    def test_are_forgiven_when_more_angles_make_sense_of_them(self, noise, truth, measure):
+        data, _ = noise
+        network = Answer(truth)
+        solver = stepped(PfitreSolver(*noise, classical=TotalVariation(), learned=network), 4)
+        fresh, unseen = NormalEquations(data.geometry), NormalEquations(data.geometry)
+        rows = measure(data.geometry, truth, ANGLES, 0.03)
+        fresh.add(rows[~HELD], ANGLES[~HELD])
+        unseen.add(rows[HELD], ANGLES[HELD])
+        solver.use(fresh, unseen)
+        stepped(solver, 12)
+        assert network.shown
+        assert solver.best is not None
+
+
 class TestWatch:
     def watched(self, *errors: float) -> list[bool]:
         watch = PriorWatch()
