@@ -31,6 +31,9 @@ FolderOption = Annotated[
 def train(
     folder: Annotated[Path, typer.Option(help="Where checkpoints, journals and weights go.")] = Path("pfitre-training"),
     architecture: Annotated[str | None, typer.Option(help="pfitre-s or pfitre-m.  [default: the recipe's]")] = None,
+    begin_with: Annotated[
+        str | None, typer.Option("--from", help="Weights to go on from, by name.  [default: random ones]")
+    ] = None,
     updates: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.  [default: the recipe's]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.  [default: cores]")] = None,
@@ -45,6 +48,7 @@ def train(
     Examples:
       pfitre train --smoke
       pfitre train --folder /data/training --updates 9000
+      pfitre train --folder /data/further --from pfitre-s --updates 3000
       pfitre train --folder /data/training --updates 9000 --resume
     """
     from pfitre_service.training.command import run_train
@@ -53,6 +57,7 @@ def train(
     summary = run_train(
         folder,
         architecture=architecture,
+        begin_with=begin_with,
         updates=updates,
         seed=seed,
         workers=workers,

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from pfitre_service.training.folder import Plan
-from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, OVERSAMPLING
+from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, OVERSAMPLING, TRAJECTORIES
 from pfitre_service.training.validation import ANGLE_STEP, COUNTS, ROUNDS, WEDGES, Validation
-from pfitre_service.twin.trajectories import TrajectoryParameters
 
 _WIDTH = 120
 
@@ -92,7 +91,7 @@ def write_card(facts: Facts) -> str:
         "## Data",
         _data(facts.plan),
         _table(("imperfection", "value"), asdict(IMPERFECTIONS).items()),
-        _table(("trajectory", "value"), asdict(TrajectoryParameters()).items()),
+        _table(("trajectory", "value"), asdict(TRAJECTORIES).items()),
         "## Validation",
         _validation(facts),
         "## Limits",

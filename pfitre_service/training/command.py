@@ -23,6 +23,7 @@ def run_train(
     folder: Path,
     *,
     architecture: str | None = None,
+    begin_with: str | None = None,
     updates: int | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -33,12 +34,15 @@ def run_train(
 ) -> dict[str, Any]:
     """Trains and shows how it goes on standard error; returns the summary that `--json` prints.
 
-    None stands for the default: the recipe's architecture and updates (`Recipe.gpu` on a GPU, else `Recipe`), a GPU
-    where there is one, as many workers as there are cores. A training that is stopped (Ctrl-C, SIGTERM) is `finished`:
-    False in the summary, and resumed with the same options and `resume`. Raises as `training.run.train`.
+    begin_with: name of weights to go on from. None stands for the default: random weights, the recipe's architecture
+    and updates (`Recipe.gpu` on a GPU, else `Recipe`), a GPU where there is one, as many workers as there are cores. A
+    training that is stopped (Ctrl-C, SIGTERM) is `finished`: False in the summary, and resumed with the same options
+    and `resume`. Raises as `training.run.train`.
     """
     place = choose_device(device)
-    recipe = choose_recipe(place, architecture=architecture, updates=updates, seed=seed, smoke=smoke)
+    recipe = choose_recipe(
+        place, architecture=architecture, begin_with=begin_with, updates=updates, seed=seed, smoke=smoke
+    )
     console = Console(stderr=True)
     with stop_on_signals() as asked, Display(console, recipe) as display:
         result = train(
@@ -71,7 +75,13 @@ def choose_device(wanted: str | None) -> torch.device:
 
 
 def choose_recipe(
-    device: torch.device, *, architecture: str | None, updates: int | None, seed: int, smoke: bool
+    device: torch.device,
+    *,
+    architecture: str | None = None,
+    begin_with: str | None = None,
+    updates: int | None = None,
+    seed: int = 0,
+    smoke: bool = False,
 ) -> Recipe:
     """The recipe for smoke, for a GPU or for a CPU, with what was asked for in place of its own."""
     if smoke:
@@ -83,6 +93,7 @@ def choose_recipe(
     return replace(
         recipe,
         architecture=recipe.architecture if architecture is None else architecture,
+        begin_with=begin_with,
         updates=recipe.updates if updates is None else updates,
     )
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pfitre_service.errors import InputError, PfitreError
+from pfitre_service.errors import InputError, PfitreError, SettingsError
+from pfitre_service.prior.weights import load
 from pfitre_service.training.loop import Trainer, on_device
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.samples import make_sample
@@ -38,6 +39,19 @@ def test_network_learns_one_sample_by_heart(tiny, families):
         trainer.learn(sample, updates.append)
     losses = [update.loss for update in updates if update.round == 0]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_training_can_go_on_from_weights_by_name():
+    recipe = replace(Recipe.smoke(), begin_with="pfitre-s")
+    trainer = Trainer(recipe, CPU)
+    state, _ = load("pfitre-s")
+    for network in (trainer.network, trainer.average):
+        assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_of_another_architecture_are_no_beginning():
+    with pytest.raises(SettingsError, match="of pfitre-m begins with weights of pfitre-m"):
+        Trainer(replace(Recipe.smoke(architecture="pfitre-m"), begin_with="pfitre-s"), CPU)
 
 
 def test_average_follows_the_network(tiny, families):
