@@ -15,20 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from pfitre_service.recon.admm import Prior, data_step, robust_scale
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
-from pfitre_service.recon.smoothing import brightest_slices
 
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""
 WITHIN = 0.02
 MOST_ASKED = 3.0
 """The most for what the network is shown: beyond it that is its own answer again, and in training it saw no more."""
-_SLICES = 8
+_SLICES = 12
 
 
 class LearnedPrior(Prior, Protocol):
@@ -95,8 +95,9 @@ class LearnedSolver:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)
 
     def _errors(self, z: Tensor, heldout: NormalEquations) -> dict[float, float]:
-        """The held-out error for each of `RHO_SHARES` up to the limit, found on the brightest slices."""
-        rows = brightest_slices(self.data, _SLICES)
+        """The held-out error for each of `RHO_SHARES` up to the limit, found on slices from all over the slab."""
+        count = min(_SLICES, self.data.slices)
+        rows = torch.linspace(0, self.data.slices - 1, count, device=self.data.device).round().long()
         few, unseen, answer = self.data.of_slices(rows), heldout.of_slices(rows), z[rows]
         errors = {}
         for rho_share in RHO_SHARES:
