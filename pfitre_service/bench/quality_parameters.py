@@ -33,7 +33,7 @@ class QualityParameters:
     """Which of the held-back families; all if empty."""
     size: int = 128
     """Width of a slice in pixels, and of the detector."""
-    slices: int = 8
+    slices: int = 4
     """Of each family, for each scan; rounded up to whole objects of `STACK` slices."""
     wedges: tuple[float, ...] = (0.0, 60.0, 80.0, 100.0, 120.0)
     """Degrees missing."""
@@ -43,7 +43,7 @@ class QualityParameters:
     """Degrees missing of those scans once whole."""
     counts: float = 1000.0
     """Mean photons at the largest line integral (emission, Poisson noise)."""
-    sirt_iterations: int = 200
+    sirt_iterations: int = 100
     tv_iterations: int = 150
     """At most, for each weight; it ends before when it has converged."""
     admm: AdmmParameters = field(default_factory=AdmmParameters)
@@ -71,18 +71,3 @@ class QualityParameters:
     def objects(self) -> int:
         """Of each family."""
         return -(-self.slices // STACK)
-
-    @classmethod
-    def quick(cls, weights: str = "pfitre-s", jobs: int = 1) -> QualityParameters:
-        """A look in a minute or two: small slices, two wedges, short tuning. Its figures are not to be quoted."""
-        return cls(
-            weights=weights,
-            jobs=jobs,
-            size=64,
-            slices=STACK,
-            wedges=(0.0, 100.0),
-            parts=(),
-            sirt_iterations=50,
-            tv_iterations=40,
-            real_rows=8,
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,22 +44,29 @@ def solver(
 def quality(
     weights: Annotated[str, typer.Option(help="Weights by name, as `pfitre weights list` shows them.")] = "pfitre-s",
     size: Annotated[int, typer.Option(min=32, help="Width of a slice in pixels.")] = 128,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of each family, for each scan.")] = 8,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each family, for each scan.")] = 4,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of weights made here.  [default: in the data home]")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for table, picture and JSON.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes with one thread each.  [default: one a core]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """PFITRE beside back-projection, SIRT, tuned total variation and one pass, on objects that training never saw.
 
     Examples:
-      pfitre bench quality --slices 4 --jobs 2
-      pfitre bench quality --output quality --json
+      pfitre bench quality --output quality
+      pfitre bench quality --weights pfitre-s-trained --folder pfitre-training --slices 8 --json
     """
     from pfitre_service.bench.quality_display import run_and_show
     from pfitre_service.bench.quality_parameters import QualityParameters
 
     Logging.set_up(logging.WARNING)
-    parameters = QualityParameters(weights=weights, size=size, slices=slices, jobs=jobs)
+    parameters = QualityParameters(
+        weights=weights, weights_folder=folder, size=size, slices=slices, jobs=jobs or os.cpu_count() or 1
+    )
     result = run_and_show(parameters, output=output)
     if as_json:
         print_json(result)
