@@ -63,7 +63,7 @@ class PriorSettings(Branch):
 
     name: str = "auto"
     """`none`: physics alone; `tv`: total variation; a name that `pfitre weights list` shows: that network; `auto`:
-    total variation, until a network has beaten it."""
+    the package's network, watched by held-out projections, or total variation where none are held out."""
     weights_dir: Path | None = None
     """Folder of weights that were trained or imported here; by default `pfitre/weights` in the user's data folder."""
     tv: TvParameters = TvParameters()

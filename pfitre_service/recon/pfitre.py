@@ -67,8 +67,11 @@ class PfitreSolver:
         classical: AdjustablePrior | None,
         learned: LearnedPrior | None = None,
         parameters: AdmmParameters | None = None,
+        watched: bool = True,
     ) -> None:
+        """watched: whether angles are, or will be, held out; the network waits for the first of them."""
         self.parameters = parameters if parameters is not None else AdmmParameters()
+        self.watched = watched
         self.physics = TikhonovSolver(data, self.parameters)
         self.classical = None if classical is None else IncrementalAdmm(data, classical, self.parameters)
         self._adjustable = None if classical is None or not classical.adjustable else classical
@@ -110,7 +113,7 @@ class PfitreSolver:
                 f"the projections do not fit together (held-out error {self.errors.without_network:.3g} without it) as "
                 "they did in all that it was trained on"
             )
-        if self.learned is not None and self.best is None:
+        if self.learned is not None and self.best is None and (self.heldout.angles or not self.watched):
             self._ask(self.learned)
         if self._watch.harmful(self.errors):
             self.drop_network(_found(self.errors))
@@ -177,6 +180,8 @@ class PfitreSolver:
         return change
 
     def _due(self, learned: LearnedSolver) -> bool:
+        if self.watched and not self.heldout.angles:
+            return False
         settled = (self.classical or self.physics) in self._resting
         return learned not in self._resting and (settled or self._steps % _ASK_EVERY == _ASK_EVERY - 1)
 

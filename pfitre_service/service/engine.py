@@ -83,13 +83,15 @@ class Engine:
         self._solved = NormalEquations(geometry, device=self.device)
         self._heldout = NormalEquations(geometry, device=self.device)
         self._preview = FilteredBackprojection(geometry, device=self.device)
-        self._priors = choose_priors(parameters.prior, self.device)
+        watched = parameters.heldout_every > 0
+        self._priors = choose_priors(parameters.prior, self.device, watched=watched)
         self._solver = PfitreSolver(
             self._solved,
             self._heldout,
             classical=self._priors.classical,
             learned=self._priors.learned,
             parameters=parameters.recon,
+            watched=watched,
         )
         self._rule = self._new_rule()
         self._settled = False

@@ -14,6 +14,8 @@ from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.published_prior import PublishedPrior
 from pfitre_service.prior.total_variation import TotalVariation
 
+DEFAULT_NETWORK = "pfitre-s"
+
 
 @dataclass(frozen=True)
 class Priors:
@@ -30,14 +32,14 @@ class Priors:
         return (without if self.learned is None else self.learned.name), without
 
 
-def choose_priors(settings: PriorSettings, device: torch.device) -> Priors:
-    """The priors of one tomogram. `auto` is total variation until a network has beaten it on kinds of objects that it
-    never learnt from; `docs/decisions/0023` has the figures.
+def choose_priors(settings: PriorSettings, device: torch.device, *, watched: bool) -> Priors:
+    """The priors of one tomogram. `auto` is the network of the package, if angles are held out to watch it, else total
+    variation.
 
     Raises SettingsError for a name that is neither `auto`, `none`, `tv` nor that of weights, InputError for weights
     that cannot be used.
     """
-    name = "tv" if settings.name == "auto" else settings.name
+    name = settings.name if settings.name != "auto" else DEFAULT_NETWORK if watched else "tv"
     if name == "none":
         return Priors()
     if name == "tv":

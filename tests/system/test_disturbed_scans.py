@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 # The volume is where the solver converges to, so it must not matter on which way it came there. The stopping rule that
 # watches the held-out error ends earlier than that, so nothing is held out.
 CONVERGED = {
+    "prior": {"name": "tv"},
     "recon": {"tolerance": 2e-5, "max_iterations": 800},
     "worker": {"heldout_every": 0, "publish_interval_s": 0.1, "poll_interval_s": 0.05},
 }

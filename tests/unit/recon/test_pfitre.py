@@ -120,12 +120,25 @@ def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, 
     assert solver.errors.result == pytest.approx(alone.errors.result, rel=0.05)
 
 
-def test_nothing_is_judged_where_nothing_is_held_out(scan, truth):
+def test_nothing_is_judged_where_nothing_will_be_held_out(scan, truth):
     data, _ = scan
-    nothing = NormalEquations(data.geometry)
-    solver = stepped(PfitreSolver(data, nothing, classical=TotalVariation(), learned=Answer(truth.flip(-1) * 2)), 12)
+    nothing, harmful = NormalEquations(data.geometry), Answer(truth.flip(-1) * 2)
+    solver = PfitreSolver(data, nothing, classical=TotalVariation(), learned=harmful, watched=False)
+    stepped(solver, 12)
+    assert harmful.shown
     assert solver.learned is not None
     assert solver.classical.prior.weight == TotalVariation().weight
+
+
+def test_a_network_that_shall_be_watched_waits_for_the_first_held_out_angle(scan, truth):
+    data, heldout = scan
+    network = Answer(truth)
+    solver = PfitreSolver(data, NormalEquations(data.geometry), classical=TotalVariation(), learned=network)
+    stepped(solver, 12)
+    assert not network.shown
+    solver.use(data, heldout)
+    stepped(solver, 4)
+    assert network.shown
 
 
 def test_the_published_round_is_the_one_that_foretells_the_held_out_angles_best(scan, truth):
