@@ -10,7 +10,7 @@ from pfitre_service.service.offline import reconstruct
 
 def test_a_stored_scan_becomes_a_volume_with_its_history(integrals, angles, truth):
     seen = []
-    result = reconstruct(integrals, angles, device="cpu", on_progress=seen.append)
+    result = reconstruct(integrals, angles, prior="tv", device="cpu", on_progress=seen.append)
     assert result.volume.shape == result.physics.shape == result.trust.shape == result.preview.shape == truth.shape
     assert result.volume.dtype == np.float32
     assert tuple(seen) == result.history
