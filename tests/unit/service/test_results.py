@@ -25,7 +25,8 @@ def test_hdf5_holds_every_volume_the_history_and_where_it_came_from(result, tmp_
             np.testing.assert_array_equal(file[name][()], getattr(result, name))
         assert list(file["progress/revision"]) == [step.revision for step in result.history]
         assert file["progress/phase"][-1] == b"final"
-        assert (file.attrs["source"], file.attrs["prior"], file.attrs["axis_order"]) == ("a scan", result.prior, "z, y, x")
+        found = file.attrs["source"], file.attrs["prior"], file.attrs["axis_order"]
+        assert found == ("a scan", result.prior, "z, y, x")
 
 
 def test_tiff_holds_the_volume_and_says_how_it_was_made(result, tmp_path):
