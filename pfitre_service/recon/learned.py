@@ -12,6 +12,7 @@ network is shown next is made with the rho of the least error: all that the data
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,10 +80,11 @@ class LearnedSolver:
     def round(self, heldout: NormalEquations) -> Round:
         """The data step from the answer as it is, with the rho that suits the held-out angles."""
         assert self.z is not None  # `step` asks before it measures
-        if heldout.angles:
-            errors = self._errors(self.z, heldout)
-            least = min(errors, key=errors.__getitem__)
-            self.rho_share = max(share for share, error in errors.items() if error <= (1 + WITHIN) * errors[least])
+        errors = self._errors(self.z, heldout) if heldout.angles else {}
+        known = {share: error for share, error in errors.items() if math.isfinite(error)}  # empty rows have none
+        if known:
+            least = min(known, key=known.__getitem__)
+            self.rho_share = max(share for share, error in known.items() if error <= (1 + WITHIN) * known[least])
             self._asked_rho_share = min(least, MOST_ASKED)
         x = self._data_step(self.z, self.rho_share)
         return Round(x, self.z, self.rho_share, self.error(x, heldout))

@@ -70,7 +70,7 @@ def test_told_the_wrong_coverage_it_does_clearly_worse():
 
 @pytest.mark.parametrize("family", ["battery_particle", "catalyst"])
 def test_it_beats_total_variation_where_a_hundred_degrees_are_missing(family):
-    measurement, truth = held_back(family, size=96, missing=100)
+    measurement, truth = held_back(family, size=128, missing=100)
     result, classical = reconstructed(measurement), reconstructed(measurement, prior="tv")
     assert result.prior == WEIGHTS
     assert quality(result.volume, truth) > quality(classical.volume, truth) + 0.3
