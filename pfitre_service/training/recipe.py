@@ -86,7 +86,7 @@ class Recipe:
             stage_one=0.4,
             rounds=3,
             warm_up=4,
-            known=0.5,
+            known=1.0,
             sizes=((32, 3.0), (48, 1.0)),
             pixels=8 * 32**2,
             seed=seed,
