@@ -27,6 +27,7 @@ from pfitre_service.recon.parameters import AdmmParameters
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""
 WITHIN = 0.02
+"""Share of the least held-out error that smoothing may cost."""
 MOST_ASKED = 3.0
 """The most for what the network is shown: beyond it that is its own answer again, and in training it saw no more."""
 _SLICES = 12
@@ -87,11 +88,8 @@ class LearnedSolver:
             self.rho_share = max(share for share, error in known.items() if error <= (1 + WITHIN) * known[least])
             self._asked_rho_share = min(least, MOST_ASKED)
         x = self._data_step(self.z, self.rho_share)
-        return Round(x, self.z, self.rho_share, self.error(x, heldout))
-
-    def error(self, x: Tensor, heldout: NormalEquations) -> float:
-        """||A x - y|| / ||y|| on the held-out angles; NaN where there are none."""
-        return relative_residual(heldout, x) if heldout.angles else float("nan")
+        error = relative_residual(heldout, x) if heldout.angles else math.nan
+        return Round(x, self.z, self.rho_share, error)
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)

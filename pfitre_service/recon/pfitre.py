@@ -3,7 +3,7 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     rounds of data step and network; of these the one that foretells the held-out angles best is the result
+    learned     rounds of data step and network; the last that foretold the held-out angles clearly better is the result
 
 Each is warm across arriving angles, and rests when it no longer moves. The network is asked when the classical one
 rests, and now and then before that.

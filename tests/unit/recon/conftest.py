@@ -134,3 +134,16 @@ def dense_matrix() -> Callable[..., NDArray[np.float64]]:
         return operator(unit).reshape(size * size, -1).T.double().cpu().numpy()
 
     return build
+
+
+@pytest.fixture
+def split() -> Callable[..., tuple[NormalEquations, NormalEquations]]:
+    """Builds accumulators of projections (angle, row, column): those that are solved for, and those of the `held`."""
+
+    def build(geometry: ScanGeometry, rows: torch.Tensor, angles: torch.Tensor, held: torch.Tensor):
+        solved, heldout = NormalEquations(geometry), NormalEquations(geometry)
+        solved.add(rows[~held], angles[~held])
+        heldout.add(rows[held], angles[held])
+        return solved, heldout
+
+    return build

@@ -46,14 +46,10 @@ def truth(disc) -> torch.Tensor:
 
 
 @pytest.fixture
-def noisy(truth, measure) -> tuple[NormalEquations, NormalEquations]:
+def noisy(truth, measure, split) -> tuple[NormalEquations, NormalEquations]:
     geometry = ScanGeometry.of(rows=2, columns=SIZE)
     rows = measure(geometry, truth, ANGLES, noise=0.05)
-    held = torch.arange(len(ANGLES)) % 4 == 1
-    solved, heldout = NormalEquations(geometry), NormalEquations(geometry)
-    solved.add(rows[~held], ANGLES[~held])
-    heldout.add(rows[held], ANGLES[held])
-    return solved, heldout
+    return split(geometry, rows, ANGLES, torch.arange(len(ANGLES)) % 4 == 1)
 
 
 def learned(data: NormalEquations, answer) -> LearnedSolver:

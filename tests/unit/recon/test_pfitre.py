@@ -42,13 +42,9 @@ def truth(disc) -> torch.Tensor:
 
 
 @pytest.fixture
-def scan(truth, measure) -> tuple[NormalEquations, NormalEquations]:
+def scan(truth, measure, split) -> tuple[NormalEquations, NormalEquations]:
     geometry = ScanGeometry.of(rows=2, columns=SIZE)
-    rows = measure(geometry, truth, ANGLES, 0.03)
-    solved, heldout = NormalEquations(geometry), NormalEquations(geometry)
-    solved.add(rows[~HELD], ANGLES[~HELD])
-    heldout.add(rows[HELD], ANGLES[HELD])
-    return solved, heldout
+    return split(geometry, measure(geometry, truth, ANGLES, 0.03), ANGLES, HELD)
 
 
 def stepped(solver: PfitreSolver, steps: int) -> PfitreSolver:

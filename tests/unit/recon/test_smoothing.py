@@ -21,7 +21,7 @@ PARAMETERS = AdmmParameters()
 
 
 @pytest.fixture
-def scan(disc, measure):
+def scan(disc, measure, split):
     """Builds accumulators (solved, held out) of six slices, four of them empty, at `noise`."""
 
     def build(noise: float) -> tuple[NormalEquations, NormalEquations]:
@@ -30,11 +30,7 @@ def scan(disc, measure):
         slab[3:5] = disc(SIZE, 2)
         angles = torch.arange(-60.0, 60.0, 5.0, dtype=torch.float64)
         rows = measure(geometry, slab, angles, noise)
-        held = torch.arange(len(angles)) % 8 == 4
-        solved, heldout = NormalEquations(geometry), NormalEquations(geometry)
-        solved.add(rows[~held], angles[~held])
-        heldout.add(rows[held], angles[held])
-        return solved, heldout
+        return split(geometry, rows, angles, torch.arange(len(angles)) % 8 == 4)
 
     return build
 
