@@ -52,6 +52,10 @@ class Frame:
     time: float
     """Seconds since the epoch, from the event."""
     run_uid: str
+    stream: str
+    """The stream of the event: with run uid, seq_num and part it names the frame, wherever it came from."""
+    part: int = 0
+    """Which frame of its event it is, from 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

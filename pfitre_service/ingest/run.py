@@ -202,8 +202,8 @@ class Run:
         self._shape = images.shape[1:]
         time = finite(document.get("time"))
         frames = tuple(
-            Frame(image, stream.role, angle, number, math.nan if time is None else time, self.uid)
-            for image, angle in zip(images, angles, strict=True)
+            Frame(image, stream.role, angle, number, math.nan if time is None else time, self.uid, stream.name, part)
+            for part, (image, angle) in enumerate(zip(images, angles, strict=True))
             if stream.role != "projection" or math.isfinite(angle)
         )
         self.tally.frames[stream.role] += len(frames)

@@ -155,8 +155,7 @@ class Ingestion:
         if start is None:
             self._store.finish(key, "abandoned", "its start document was not kept, so it cannot be resumed")
             return
-        streams = {self._rules.role_of(document.get("name", "")): document["name"] for document in descriptors}
-        stored = [(streams[role], seq_num) for role, _, seq_num in reader.frame_ids() if role in streams]
+        stored = [(stream, seq_num) for _, stream, seq_num, _ in reader.frame_ids()]
         self._carry_out(self._assembler.resume(start, descriptors, stored, acquisition.frame_shape))
         logger.info("tomogram %s: resumed with %d frames stored", key, len(stored))
 

@@ -33,7 +33,7 @@ class Appended:
 
     stored: int
     duplicates: int
-    """Frames that were stored before: same role, run uid and seq_num."""
+    """Frames that were stored before: same run uid, stream, seq_num and part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,10 @@ class AcquisitionWriter:
         """Learn from the store what is there: at the start, and after every failure."""
         if self._in_step:
             return
-        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), ("role", "run_uid", "seq_num"))
-        ids = list(zip(table["role"], table["run_uid"], table["seq_num"], strict=True))
-        self._ids = set(ids)
-        self._rows = {role: sum(r == role for r, _, _ in ids) for role in layout.ARRAY_OF_ROLE}
+        columns = ("role", *layout.ID_COLUMNS)
+        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
+        self._ids = set(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
+        self._rows = {role: table["role"].count(role) for role in layout.ARRAY_OF_ROLE}
         self._kinds = {role: kind for role in layout.ARRAY_OF_ROLE if (kind := self._kind_in_store(role)) is not None}
         self._in_step = True
 

@@ -23,13 +23,14 @@ ResultName = Literal["volume", "physics", "trust"]
 AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
 """Of the frames; every state but the first is an end."""
 
-FrameId = tuple[str, str, int]
-"""(role, run uid, seq_num): one frame, wherever it came from."""
+FrameId = tuple[str, str, int, int]
+"""(run uid, stream, seq_num, part): one frame, wherever it came from."""
 
-FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "seq_num", "time")
+FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "stream", "seq_num", "part", "time")
+ID_COLUMNS = ("run_uid", "stream", "seq_num", "part")
 PROGRESS_COLUMNS = tuple(field.name for field in fields(Progress))
-_INTEGERS = {"index", "seq_num", "revision", "angles_stored", "angles_used", "iterations"}
-_TEXTS = {"role", "run_uid", "phase"}
+_INTEGERS = {"index", "seq_num", "part", "revision", "angles_stored", "angles_used", "iterations"}
+_TEXTS = {"role", "run_uid", "stream", "phase"}
 
 
 def container_path(key: TomogramKey) -> str:
@@ -53,7 +54,7 @@ def table_schema(columns: Sequence[str]) -> Any:
 
 
 def frame_id(frame: Frame) -> FrameId:
-    return (frame.role, frame.run_uid, frame.seq_num)
+    return (frame.run_uid, frame.stream, frame.seq_num, frame.part)
 
 
 def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, list[Any]]:
@@ -63,7 +64,9 @@ def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, lis
         "index": [int(row) for row in rows],
         "angle": [float(frame.angle) for frame in frames],
         "run_uid": [frame.run_uid for frame in frames],
+        "stream": [frame.stream for frame in frames],
         "seq_num": [int(frame.seq_num) for frame in frames],
+        "part": [int(frame.part) for frame in frames],
         "time": [float(frame.time) for frame in frames],
     }
 

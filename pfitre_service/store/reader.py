@@ -86,9 +86,9 @@ class TomogramReader:
         return {role: found[role] for role in layout.ARRAY_OF_ROLE}
 
     def frame_ids(self) -> frozenset[FrameId]:
-        """(role, run uid, seq_num) of every stored frame."""
-        table = self._frames(("role", "run_uid", "seq_num"))
-        return frozenset(zip(table["role"], table["run_uid"], table["seq_num"], strict=True))
+        """(run uid, stream, seq_num, part) of every stored frame."""
+        table = self._frames(layout.ID_COLUMNS)
+        return frozenset(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
 
     def angles(self, role: Role = "projection") -> NDArray[np.float64]:
         """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""

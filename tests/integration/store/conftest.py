@@ -147,6 +147,7 @@ def make_frames() -> MakeFrames:
                 seq_num=number,
                 time=1000.0 + number,
                 run_uid=run_uid,
+                stream=role,
             )
             for number in range(first, first + count)
         ]

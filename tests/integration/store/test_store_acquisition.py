@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,15 @@ def test_a_frame_that_is_stored_already_is_skipped_and_counted(catalog, key, mak
     done = writer.append(make_frames(4) + make_frames(1, first=4))
     assert (done.stored, done.duplicates) == (1, 4)
     assert stored_numbers(catalog.reader(key)) == [1, 2, 3, 4]
-    assert ("projection", "run-1", 4) in catalog.reader(key).frame_ids()
+    assert ("run-1", "projection", 4, 0) in catalog.reader(key).frame_ids()
+
+
+def test_frames_of_one_event_are_frames_of_their_own(catalog, key, make_frames):
+    catalog.create(key, {})
+    writer = catalog.acquisition_writer(key)
+    event = [replace(frame, seq_num=1, part=part) for part, frame in enumerate(make_frames(3))]
+    assert writer.append(event).stored == 3
+    assert writer.append(event).duplicates == 3
 
 
 def test_the_same_seq_num_of_another_run_is_another_frame(catalog, key, make_frames):

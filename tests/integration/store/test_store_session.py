@@ -21,7 +21,7 @@ def frames(count, first=1, role="projection"):
     shadow = np.sqrt(np.clip(25 - columns**2, 0, None)).astype(np.float32) / 50
     image = np.tile(shadow, (4, 1)) if role == "projection" else np.ones((4, 16), np.float32)
     angle = (lambda n: 8.0 * n) if role == "projection" else (lambda n: float("nan"))
-    return [Frame(image, role, angle(n), n, 1000.0 + n, "run-1") for n in range(first, first + count)]
+    return [Frame(image, role, angle(n), n, 1000.0 + n, "run-1", role) for n in range(first, first + count)]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomog
 def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key):
     catalog.create(key, {"measurement": "transmission"})
     writer = catalog.acquisition_writer(key)
-    images = [Frame(np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid) for f in frames(10)]
+    images = [Frame(np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(10)]
     worker = Worker(catalog, publisher, SETTINGS)
     writer.append(images)
     work(worker, lambda: catalog.summary(key).revision)
@@ -97,7 +97,7 @@ def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publ
 
 
 def _rest(frame):
-    return frame.angle, frame.seq_num, frame.time, frame.run_uid
+    return frame.angle, frame.seq_num, frame.time, frame.run_uid, "dark"
 
 
 @pytest.mark.parametrize(
