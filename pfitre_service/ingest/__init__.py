@@ -3,17 +3,19 @@
 from pfitre_service.ingest.actions import (
     AbandonTomogram,
     Action,
-    AddDescriptor,
+    AddDocument,
     AddFrames,
     AddReferences,
     CloseTomogram,
     Note,
     OpenTomogram,
+    ReadFrames,
 )
 from pfitre_service.ingest.assembler import TomogramAssembler
 from pfitre_service.ingest.callback import CallbackCounts, LiveCallback
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, TomogramCounts
 from pfitre_service.ingest.files import read_scan
+from pfitre_service.ingest.frame_files import FrameFiles, NotReadableYetError
 from pfitre_service.ingest.proxy import DocumentProxy
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.stored_scan import StoredScan
@@ -22,17 +24,20 @@ from pfitre_service.ingest.zmq_source import ZmqCounts, ZmqSource
 __all__ = [
     "AbandonTomogram",
     "Action",
-    "AddDescriptor",
+    "AddDocument",
     "AddFrames",
     "AddReferences",
     "CallbackCounts",
     "CloseTomogram",
     "DocumentProxy",
     "DocumentRules",
+    "FrameFiles",
     "IngestCounts",
     "LiveCallback",
+    "NotReadableYetError",
     "Note",
     "OpenTomogram",
+    "ReadFrames",
     "RunSummary",
     "StoredScan",
     "TomogramAssembler",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from numpy.typing import NDArray
+
 from pfitre_service.ingest.counts import TomogramCounts
-from pfitre_service.model import Frame, Measurement, TomogramKey
+from pfitre_service.ingest.external import FileRows
+from pfitre_service.model import Frame, Measurement, Role, TomogramKey
 
 ExitStatus = Literal["success", "abort", "fail"]
 Level = Literal["info", "warning", "error"]
@@ -29,15 +32,18 @@ class OpenTomogram:
     start: dict[str, Any]
     """The start document, JSON-safe."""
     descriptors: tuple[dict[str, Any], ...]
-    """The descriptors known so far, JSON-safe; later ones follow as `AddDescriptor`."""
+    """The descriptors known so far, JSON-safe; later ones follow as `AddDocument`."""
+    resources: tuple[dict[str, Any], ...]
+    """The documents that announced files so far, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
-class AddDescriptor:
-    """One more stream of an open tomogram was announced; kept so that the run can be resumed."""
+class AddDocument:
+    """One more stream or file of an open tomogram was announced; kept so that the run can be resumed."""
 
     key: TomogramKey
-    descriptor: dict[str, Any]
+    kind: Literal["descriptors", "resources"]
+    document: dict[str, Any]
     """JSON-safe."""
 
 
@@ -59,6 +65,24 @@ class AddReferences:
     role: Literal["flat", "dark"]
     frames: tuple[Frame, ...]
     stream: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadFrames:
+    """The frames of one event were announced, and what they are must be read from files."""
+
+    key: TomogramKey
+    role: Role
+    stream: str
+    seq_num: int
+    time: float
+    run_uid: str
+    images: FileRows | NDArray[Any]
+    """Where they lie; an array (frame, row, column) where only the angles lie in a file."""
+    angles: FileRows | tuple[float, ...]
+    """Where they lie; or degrees, one for each frame or one for all."""
+    radians: bool
+    """Unit of the angles in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +114,6 @@ class Note:
     message: str
 
 
-Action: TypeAlias = OpenTomogram | AddDescriptor | AddFrames | AddReferences | CloseTomogram | AbandonTomogram | Note
+Action: TypeAlias = (
+    OpenTomogram | AddDocument | AddFrames | AddReferences | ReadFrames | CloseTomogram | AbandonTomogram | Note
+)

@@ -19,7 +19,7 @@ from typing import Any
 from pfitre_service.errors import InputError
 from pfitre_service.ingest.actions import Action, Level, Note
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, Tally
-from pfitre_service.ingest.pages import events_of
+from pfitre_service.ingest.pages import datums_of, events_of
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run import Run
 from pfitre_service.ingest.start import StartFacts, contradictions
@@ -36,6 +36,13 @@ _UNREADABLE = (
     MemoryError,
 )
 """What hostile values make of ordinary operations: comparing, indexing, converting, nesting without end."""
+_WAITS_FOR = {
+    "descriptor": "start",
+    "resource": "start",
+    "stream_resource": "start",
+    "datum": "resource",
+    "stream_datum": "descriptor or resource",
+}
 _RECENT_RUNS = 50
 _RECENT_DESCRIPTORS = 1000
 _MAX_DESCRIPTORS = 100
@@ -50,7 +57,7 @@ class TomogramAssembler:
         self._tally = Tally()
         self._runs: dict[str, Run] = {}
         self._run_of: dict[str, Run] = {}
-        """Descriptor uid to its open run."""
+        """Uid of a descriptor or resource to its open run."""
         self._recent: deque[RunSummary] = deque(maxlen=_RECENT_RUNS)
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
@@ -63,11 +70,11 @@ class TomogramAssembler:
             "event": self._event,
             "event_page": self._event_page,
             "stop": self._stop,
-            "resource": self._not_understood,
-            "datum": self._not_understood,
-            "datum_page": self._not_understood,
-            "stream_resource": self._not_understood,
-            "stream_datum": self._not_understood,
+            "resource": self._resource,
+            "datum": self._datum,
+            "datum_page": self._datum_page,
+            "stream_resource": self._resource,
+            "stream_datum": self._stream_datum,
             "bulk_events": self._not_understood,
             "bulk_datum": self._not_understood,
         }
@@ -108,17 +115,20 @@ class TomogramAssembler:
         self,
         start: dict[str, Any],
         descriptors: Iterable[dict[str, Any]],
+        resources: Iterable[dict[str, Any]],
         stored: Iterable[tuple[str, int]],
         shape: tuple[int, int] | None = None,
     ) -> list[Action]:
         """Go on with a tomogram that was open when the process ended.
 
-        `start` and `descriptors` are the documents as `OpenTomogram` and `AddDescriptor` gave them out; `stored` the
-        (stream, seq_num) of every frame that is in the store: these count as received, and are duplicates when they
-        come again; `shape` the (rows, columns) of the stored frames.
+        `start`, `descriptors` and `resources` are documents as `OpenTomogram` and `AddDocument` gave them out;
+        `stored` the (stream, seq_num) of every frame that is in the store: these count as received, and are
+        duplicates when they come again; `shape` the (rows, columns) of the stored frames.
         The actions it returns repeat the opening, so that the caller sees what it sees for a new run.
         """
         actions = self.handle("start", start)
+        for resource in resources:
+            actions += self.handle("resource", resource)
         for descriptor in descriptors:
             actions += self.handle("descriptor", descriptor)
         run = self._runs.get(str(start.get("uid"))) if isinstance(start, Mapping) else None
@@ -200,10 +210,46 @@ class TomogramAssembler:
         self._forget(run)
         return actions
 
+    def _resource(self, document: dict[str, Any]) -> list[Action]:
+        uid, run_uid = _uid(document, "uid"), _uid(document, "run_start")
+        run = self._runs.get(run_uid)
+        if run is None:
+            return self._without(run_uid, "stream_resource" if "mimetype" in document else "resource", document)
+        if uid in self._run_of:
+            return self._again("resource", uid, run_uid)
+        self._touch(run)
+        actions = run.resource(uid, document)
+        self._run_of[uid] = run
+        return actions + self._replay(uid)
+
+    def _datum(self, document: dict[str, Any]) -> list[Action]:
+        uid = _uid(document, "resource")
+        run = self._run_of.get(uid)
+        if run is None:
+            return self._without(uid, "datum", document)
+        self._touch(run)
+        return run.datum(uid, document)
+
+    def _datum_page(self, document: dict[str, Any]) -> list[Action]:
+        actions: list[Action] = []
+        for datum in datums_of(document):
+            actions += self._guarded("datum_page", datum, self._datum)
+        return actions
+
+    def _stream_datum(self, document: dict[str, Any]) -> list[Action]:
+        resource, descriptor = _uid(document, "stream_resource"), _uid(document, "descriptor")
+        for uid in (descriptor, resource):
+            if uid not in self._run_of:
+                return self._without(uid, "stream_datum", document)
+        run = self._run_of[descriptor]
+        if self._run_of[resource] is not run:
+            raise InputError("a stream_datum joins the descriptor of one run to the file of another")
+        self._touch(run)
+        return run.stream_datum(resource, descriptor, document)
+
     def _not_understood(self, document: dict[str, Any]) -> list[Action]:
         self._tally.not_understood += 1
-        message = "documents that point to files (resource, datum, stream_resource, stream_datum) are not read yet"
-        return self._once("files", "warning", f"{message}; images must be in the events")
+        return self._once("bulk", "warning", "bulk_events and bulk_datum, which Bluesky gave up, are not read")
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -248,9 +294,7 @@ class TomogramAssembler:
 
     def _orphaned(self, given_up: list[Held]) -> list[Action]:
         return [
-            action
-            for held in given_up
-            for action in self._orphan("start" if held.name == "descriptor" else "descriptor", held.wanted)
+            action for held in given_up for action in self._orphan(_WAITS_FOR.get(held.name, "descriptor"), held.wanted)
         ]
 
     def _orphan(self, lacks: str, uid: str) -> list[Action]:

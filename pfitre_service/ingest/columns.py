@@ -21,7 +21,34 @@ class Columns:
 
     image: str
     rotation: str | None
-    """None for flats and darks."""
+    """None for flats and darks, and where angles do not stand in the events."""
+    frames: int
+    """Frames in one event, as far as the descriptor says."""
+    in_files: frozenset[str]
+    """Those of the two whose values lie in files."""
+    by_stream: frozenset[str]
+    """Those in files that are announced by `stream_datum`; the others by a datum that the event names."""
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether everything stands in the events."""
+        return not self.in_files
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What must have come before the frames of an event are known: its document (""), references to files."""
+        keys = {self.image} | ({self.rotation} if self.rotation else set())
+        return self.in_files | (frozenset() if keys <= self.by_stream else frozenset({""}))
+
+
+def columns_of(image: str, rotation: str | None, data_keys: Mapping[str, Any]) -> Columns:
+    """Where the values under the two data keys are to be looked for."""
+    keys = [image] if rotation is None else [image, rotation]
+    outside = {key: str(data_keys[key]["external"]) for key in keys if data_keys[key].get("external")}
+    shape = data_keys[image].get("shape", ())
+    first = shape[0] if len(shape) > 2 and isinstance(shape[0], int) and shape[0] > 0 else 1
+    streamed = frozenset(key for key, where in outside.items() if where.startswith("STREAM:"))
+    return Columns(image, rotation, first, frozenset(outside), streamed)
 
 
 def find_image(data_keys: Mapping[str, Any], rules: DocumentRules) -> str:
@@ -36,11 +63,7 @@ def find_image(data_keys: Mapping[str, Any], rules: DocumentRules) -> str:
         raise DocumentError(f"no data key with the shape of an image (2 or 3 axes); there are {_names(data_keys)}")
     if len(candidates) > 1:
         raise DocumentError(f"several data keys hold images: {_names(candidates)}; set documents.image to one of them")
-    (image,) = candidates
-    if data_keys[image].get("external"):
-        where = str(data_keys[image]["external"])[:80]
-        raise DocumentError(f"the images of {image!r} lie in files ({where}), which are not read yet")
-    return image
+    return candidates[0]
 
 
 def find_rotation(start: Mapping[str, Any], descriptor: Mapping[str, Any], rules: DocumentRules) -> str:

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pfitre_service.model import Role
 
-Refusal = Literal["shape", "dtype", "angle", "missing key", "in a file", "malformed"]
+Refusal = Literal["shape", "dtype", "angle", "missing key", "in a file", "incomplete", "malformed"]
 """Why a frame was refused: an image of another shape than the run's first; values that are no real numbers; an angle
-that is not finite or not one per frame; no image or angle in the event; the image lies in a file; an event that
-breaks its own rules."""
+that is not finite or not one per frame; no image or angle in the event; the image lies in a file that no document
+announces; an event whose image or angle never came; an event that breaks its own rules."""
 RunState = Literal["waiting", "receiving", "ignored", "empty", "complete", "aborted", "failed", "abandoned"]
 
 
@@ -68,7 +68,7 @@ class IngestCounts:
     """Documents of runs that were closed or given up already."""
     unknown_names: int
     not_understood: int
-    """Documents that point to files (resource, datum and the like), which are not read yet."""
+    """Documents of a kind that is not read (bulk_events, bulk_datum)."""
     malformed: int
     held: int
     """Documents that wait for their start or descriptor now."""

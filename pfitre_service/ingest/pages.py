@@ -1,4 +1,4 @@
-"""Event pages as the events they stand for."""
+"""Pages as the events and datums they stand for."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "time": times[row] if times is not None and row < len(times) else None,
             "data": {key: column[row] for key, column in columns.items() if row < len(column)},
         }
+
+
+def datums_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The datums of a `datum_page`. Raises `DocumentError` when it has no list of ids."""
+    ids, arguments = _column(page.get("datum_id")), page.get("datum_kwargs")
+    if ids is None or not isinstance(arguments, Mapping):
+        raise DocumentError("a datum_page needs a list `datum_id` and a table `datum_kwargs` of lists")
+    columns = {key: column for key, values in arguments.items() if (column := _column(values)) is not None}
+    for row, datum_id in enumerate(ids):
+        own = {key: column[row] for key, column in columns.items() if row < len(column)}
+        yield {"resource": page.get("resource"), "datum_id": datum_id, "datum_kwargs": own}
 
 
 def _column(value: Any) -> Any:

@@ -21,7 +21,19 @@ class DocumentRules:
     image: str | None = None
     """Data key of the detector image; by default the only data key with two axes (or three, frames first)."""
     angle_unit: Literal["degrees", "radians"] = "degrees"
-    """Unit of the rotation's values in the events."""
+    """Unit of the rotation's values, wherever they stand."""
+    angle_from: Literal["event", "file", "start"] = "event"
+    """Where angles stand. `event`: under the data key `rotation`, as a value or as a reference to a file; `file`: in
+    the dataset `angle_dataset` of the images' own file, one a frame; `start`: evenly spaced, as the start document's
+    keys `angle_start_keys` say."""
+    angle_dataset: str = ""
+    """For `angle_from = "file"`: path of the dataset inside the HDF5 file."""
+    angle_start_keys: tuple[str, str, str] = ("min_theta", "max_theta", "num_projections")
+    """For `angle_from = "start"`: keys of the first angle, the last one, and the number of projections."""
+    roots: tuple[str, ...] = ()
+    """Folders that detector files may be read from; nothing outside them is opened, through links and `..` neither."""
+    file_wait_s: float = 120.0
+    """An announced frame whose file cannot be read for so many seconds is given up."""
     projection_streams: tuple[str, ...] = ("primary",)
     """Names of the streams that hold projections."""
     flat_streams: tuple[str, ...] = ("flat", "flats")
@@ -47,6 +59,13 @@ class DocumentRules:
                 "documents: each stream has one role, and projections need one; "
                 f"got {', '.join(map(repr, twice)) + ' twice' if twice else 'no projection_streams'}"
             )
+        if (self.angle_from == "file") != bool(self.angle_dataset):
+            raise SettingsError(
+                "documents: angle_dataset goes with angle_from = 'file' and only with it; "
+                f"got angle_from {self.angle_from!r} and angle_dataset {self.angle_dataset!r}"
+            )
+        if self.file_wait_s <= 0:
+            raise SettingsError(f"documents: file_wait_s must be over 0; got {self.file_wait_s}")
         if self.abandon_after_s <= 0 or self.hold_s < 0 or self.max_held < 0 or self.max_open_runs < 1:
             raise SettingsError(
                 "documents: abandon_after_s must be over 0, hold_s and max_held 0 or more, max_open_runs 1 or more; "

@@ -7,31 +7,37 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.actions import (
     AbandonTomogram,
     Action,
-    AddDescriptor,
+    AddDocument,
     AddFrames,
     AddReferences,
     CloseTomogram,
     ExitStatus,
     Note,
     OpenTomogram,
+    ReadFrames,
 )
-from pfitre_service.ingest.columns import Columns, find_image, find_rotation, unit_contradiction
+from pfitre_service.ingest.columns import Columns, columns_of, find_image, find_rotation, unit_contradiction
 from pfitre_service.ingest.counts import RunState, RunSummary, RunTally
+from pfitre_service.ingest.external import FileRows, FileSource, rows_of_datum, rows_of_stream_datum, source_of
 from pfitre_service.ingest.images import FrameError, as_angles, as_images
+from pfitre_service.ingest.joining import EVENT, EventJoin
 from pfitre_service.ingest.plain import finite, json_safe, whole
 from pfitre_service.ingest.rules import DocumentRules
-from pfitre_service.ingest.sequence import SeenNumbers
-from pfitre_service.ingest.start import StartFacts
+from pfitre_service.ingest.start import StartFacts, angles_of_start
 from pfitre_service.model import Frame, Role, TomogramKey
 
 _MAX_NOTES = 8
 """Refused frames told of in words, per run; all are counted."""
 _MAX_AHEAD = 1_000_000
 """A sequence number further than this beyond the highest one is taken for garbage."""
+_MAX_RESOURCES = 100_000
+_MAX_DATUMS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,17 @@ class Run:
         self._rules = rules
         self._key = TomogramKey(facts.uid)
         self._streams: dict[str, Stream | None] = {}
-        self._seen: dict[str, SeenNumbers] = {}
+        self._joins: dict[str, EventJoin] = {}
+        self._sources: dict[str, FileSource] = {}
+        """Files by the uid of the document that announced them."""
+        self._data_key: dict[str, str] = {}
+        """Of what a stream_resource holds, by its uid."""
+        self._resources: list[dict[str, Any]] = []
+        """Documents that announced files before the tomogram was opened."""
+        self._datums: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        """Datums that no event has named yet: datum_id to the uid of its resource and the document."""
+        self._wanted: dict[str, tuple[str, int, str]] = {}
+        """Datums that an event has named and that have not come: to descriptor uid, seq_num and data key."""
         self._shape: tuple[int, ...] | None = None
         self._projecting = False
         self._notes_left = _MAX_NOTES
@@ -92,31 +108,66 @@ class Run:
         if stream is None or self.state != "receiving":
             return []
         number = whole(document.get("seq_num"))
-        seen = self._seen.setdefault(stream.name, SeenNumbers())
-        if number is None or not 1 <= number <= seen.highest + _MAX_AHEAD:
+        if number is None or not 1 <= number <= self._join(stream).seen.highest + _MAX_AHEAD:
             message = f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}"
             return self._refuse(stream, FrameError("malformed", message))
-        arrival = seen.add(number)
-        self.tally.missing[stream.name] = seen.missing()
-        if arrival == "duplicate":
-            self.tally.duplicates += 1
+        actions = self._part(stream, number, EVENT, document)
+        for key in stream.columns.in_files - stream.columns.by_stream:
+            actions += self._named(descriptor_uid, stream, number, key, document)
+        return actions
+
+    def resource(self, uid: str, document: Mapping[str, Any]) -> list[Action]:
+        """Take in a resource or stream_resource that is new to this run."""
+        if len(self._sources) >= _MAX_RESOURCES:
+            raise DocumentError(f"run {self.uid} has more than {_MAX_RESOURCES} files")
+        if self.state in ("ignored", "abandoned"):
             return []
-        self.tally.late += arrival == "late"
-        try:
-            return self._frames(stream, number, document)
-        except FrameError as error:
-            return self._refuse(stream, error, number)
+        self._sources[uid] = source_of(document)
+        self._data_key[uid] = str(document.get("data_key", ""))
+        if self.state == "receiving":
+            return [AddDocument(self._key, "resources", json_safe(document))]
+        self._resources.append(json_safe(document))
+        return []
+
+    def datum(self, resource_uid: str, document: Mapping[str, Any]) -> list[Action]:
+        """Take in a datum, which is one event's share of a resource."""
+        datum_id = document.get("datum_id")
+        if not isinstance(datum_id, str):
+            raise DocumentError(f"expected a text as datum_id, got {datum_id!r:.60}")
+        wanted = self._wanted.pop(datum_id, None)
+        if wanted is not None:
+            return self._datum_part(*wanted, resource_uid, document)
+        if datum_id in self._datums:
+            self.tally.duplicates += 1
+        elif len(self._datums) >= _MAX_DATUMS:
+            raise DocumentError(f"{_MAX_DATUMS} datums of run {self.uid} wait for their events")
+        self._datums[datum_id] = (resource_uid, document)
+        return []
+
+    def stream_datum(self, resource_uid: str, descriptor_uid: str, document: Mapping[str, Any]) -> list[Action]:
+        """Take in a stream_datum: a range of events and of frames in a file."""
+        stream, key = self._streams[descriptor_uid], self._data_key.get(resource_uid, "")
+        if stream is None or self.state != "receiving" or key not in stream.columns.in_files:
+            return []
+        frames = stream.columns.frames
+        actions: list[Action] = []
+        for number, rows in rows_of_stream_datum(self._sources[resource_uid], document, frames):
+            if number > self._join(stream).seen.highest + _MAX_AHEAD:
+                raise DocumentError(f"the seq_num {number} is taken for garbage")
+            actions += self._part(stream, number, key, rows)
+        return actions
 
     def stop(self, document: Mapping[str, Any]) -> list[Action]:
         """Take in the stop document."""
         status, reason = _exit(document)
         for name, announced in self._announced(document.get("num_events")):
-            self.tally.missing[name] = self._seen.get(name, SeenNumbers()).missing(announced)
+            join = self._joins.get(name)
+            self.tally.missing[name] = announced if join is None else join.seen.missing(announced)
         if self.state != "receiving":
             return self._end_without_tomogram(status, reason)
         ends: dict[ExitStatus, RunState] = {"success": "complete", "abort": "aborted", "fail": "failed"}
         self.state, self._reason = ends[status], reason
-        return [*self._gaps(), CloseTomogram(self._key, status, reason, self.tally.freeze())]
+        return [*self._gaps(), *self._incomplete(), CloseTomogram(self._key, status, reason, self.tally.freeze())]
 
     def abandon(self, reason: str) -> list[Action]:
         """Give the run up: no stop document is expected any more."""
@@ -131,7 +182,7 @@ class Run:
             role = self._rules.role_of(name)
             if role is not None:
                 self.tally.frames[role] += 1
-                seen = self._seen.setdefault(name, SeenNumbers())
+                seen = self._joins.setdefault(name, EventJoin(frozenset({EVENT}))).seen
                 seen.add(number)
                 self.tally.missing[name] = seen.missing()
 
@@ -150,12 +201,19 @@ class Run:
     # -- descriptors -------------------------------------------------------------------------------------------------
 
     def _stream(self, name: str, role: Role, document: Mapping[str, Any]) -> Stream:
-        image = find_image(document["data_keys"], self._rules)
-        rotation = find_rotation(self._start, document, self._rules) if role == "projection" else None
-        return Stream(name, role, Columns(image, rotation))
+        data_keys, rules = document["data_keys"], self._rules
+        image = find_image(data_keys, rules)
+        in_events = role == "projection" and rules.angle_from == "event"
+        rotation = find_rotation(self._start, document, rules) if in_events else None
+        columns = columns_of(image, rotation, data_keys)
+        if rules.angle_from == "file" and role == "projection" and image not in columns.in_files:
+            raise DocumentError(f"the images of {image!r} lie in no file, but documents.angle_from is 'file'")
+        if rules.angle_from == "start" and role == "projection":
+            angles_of_start(self._start, rules, 0, 1)
+        return Stream(name, role, columns)
 
     def _units(self, name: str, role: Role, document: Mapping[str, Any]) -> list[Action]:
-        if role != "projection":
+        if role != "projection" or self._rules.angle_from != "event":
             return []
         rotation = find_rotation(self._start, document, self._rules)
         contradiction = unit_contradiction(rotation, document["data_keys"][rotation], self._rules)
@@ -163,7 +221,7 @@ class Run:
 
     def _open(self, document: Mapping[str, Any]) -> list[Action]:
         if self.state == "receiving":
-            return [AddDescriptor(self._key, json_safe(document))]
+            return [AddDocument(self._key, "descriptors", json_safe(document))]
         self.state, self._reason = "receiving", ""
         facts = self._facts
         opened = OpenTomogram(
@@ -177,6 +235,7 @@ class Run:
             pixel_size_nm=facts.pixel_size_nm,
             start=json_safe(self._start),
             descriptors=(json_safe(document),),
+            resources=tuple(self._resources),
         )
         return [opened]
 
@@ -192,13 +251,98 @@ class Run:
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def _frames(self, stream: Stream, number: int, document: Mapping[str, Any]) -> list[Action]:
+    def _join(self, stream: Stream) -> EventJoin:
+        """The events of the stream; what it needs is known from its descriptor alone, also when a run is resumed."""
+        join = self._joins.setdefault(stream.name, EventJoin(stream.columns.parts))
+        join.needs = stream.columns.parts
+        return join
+
+    def _part(self, stream: Stream, number: int, name: str, value: Any) -> list[Action]:
+        """One part of an event; its frames when it is whole."""
+        join = self._join(stream)
+        added = join.add(number, name, value)
+        self.tally.missing[stream.name] = join.seen.missing()
+        if added is None:
+            return []
+        arrival, parts = added
+        if arrival == "duplicate":
+            self.tally.duplicates += name in (EVENT, stream.columns.image)
+            return []
+        self.tally.late += arrival == "late"
+        try:
+            return (
+                self._frames(stream, number, parts) if stream.columns.is_inline else self._read(stream, number, parts)
+            )
+        except FrameError as error:
+            return self._refuse(stream, error, number)
+
+    def _named(
+        self, descriptor_uid: str, stream: Stream, number: int, key: str, document: Mapping[str, Any]
+    ) -> list[Action]:
+        """The datum that an event names under `key`, if it has come; else it is waited for."""
+        try:
+            datum_id = str(_value(document, key))
+        except FrameError as error:
+            return self._refuse(stream, error, number)
+        known = self._datums.pop(datum_id, None)
+        if known is not None:
+            return self._datum_part(descriptor_uid, number, key, *known)
+        if len(self._wanted) >= _MAX_DATUMS:
+            raise DocumentError(f"{_MAX_DATUMS} events of run {self.uid} wait for their datums")
+        self._wanted[datum_id] = (descriptor_uid, number, key)
+        return []
+
+    def _datum_part(
+        self, descriptor_uid: str, number: int, key: str, resource_uid: str, datum: Mapping[str, Any]
+    ) -> list[Action]:
+        stream = self._streams[descriptor_uid]
+        if stream is None or self.state != "receiving":
+            return []
+        rows = rows_of_datum(self._sources[resource_uid], datum, number, stream.columns.frames)
+        return self._part(stream, number, key, rows)
+
+    def _read(self, stream: Stream, number: int, parts: Mapping[str, Any]) -> list[Action]:
+        """Frames of which something lies in a file."""
+        columns, event = stream.columns, parts.get(EVENT, {})
+        inside = columns.image in columns.in_files
+        images: FileRows | NDArray[Any]
+        images = parts[columns.image] if inside else as_images(_value(event, columns.image))
+        count = images.stop - images.first if isinstance(images, FileRows) else len(images)
+        self.tally.frames[stream.role] += count
+        moment = finite(event.get("time"))
+        return [
+            ReadFrames(
+                key=self._key,
+                role=stream.role,
+                stream=stream.name,
+                seq_num=number,
+                time=math.nan if moment is None else moment,
+                run_uid=self.uid,
+                images=images,
+                angles=self._angles_or_rows(stream, number, parts, count),
+                radians=self._rules.angle_unit == "radians",
+            )
+        ]
+
+    def _angles_or_rows(
+        self, stream: Stream, number: int, parts: Mapping[str, Any], count: int
+    ) -> FileRows | tuple[float, ...]:
+        columns, rules = stream.columns, self._rules
+        if stream.role == "projection" and rules.angle_from == "file":
+            rows: FileRows = parts[columns.image]
+            return rows.of_dataset(rules.angle_dataset)
+        if columns.rotation in columns.in_files:
+            return parts[columns.rotation or ""]
+        return tuple(self._angles(stream, number, parts.get(EVENT, {}), count))
+
+    def _frames(self, stream: Stream, number: int, parts: Mapping[str, Any]) -> list[Action]:
+        document = parts[EVENT]
         images = as_images(_value(document, stream.columns.image))
         count = len(images)
         if self._shape not in (None, images.shape[1:]):
             message = f"expected an image of {self._shape} like the run's first, got {images.shape[1:]}"
             raise FrameError("shape", message, count)
-        angles = self._angles(stream, document, count)
+        angles = self._angles(stream, number, document, count)
         self._shape = images.shape[1:]
         time = finite(document.get("time"))
         frames = tuple(
@@ -209,7 +353,9 @@ class Run:
         self.tally.frames[stream.role] += len(frames)
         return [*self._add(stream, frames), *self._lost_angles(stream, number, count - len(frames))]
 
-    def _angles(self, stream: Stream, document: Mapping[str, Any], count: int) -> list[float]:
+    def _angles(self, stream: Stream, number: int, document: Mapping[str, Any], count: int) -> list[float]:
+        if stream.role == "projection" and self._rules.angle_from == "start":
+            return angles_of_start(self._start, self._rules, (number - 1) * count, count)
         if stream.columns.rotation is None:
             return [math.nan] * count
         value = _value(document, stream.columns.rotation)
@@ -251,6 +397,15 @@ class Run:
         gaps = ", ".join(f"{count} of {name!r}" for name, count in self.tally.missing.items() if count)
         if gaps:
             yield Note(self.uid, "warning", f"the run ended with events that never came: {gaps}")
+
+    def _incomplete(self) -> Iterator[Action]:
+        """Events of which a part never came: refused, and said."""
+        for name, join in self._joins.items():
+            if join.incomplete:
+                self.tally.refused["incomplete"] += len(join.incomplete)
+                lacking = ", ".join("the event itself" if part == EVENT else repr(part) for part in join.lacking())
+                message = f"stream {name!r}: {len(join.incomplete)} events lack {lacking}, which never came"
+                yield Note(self.uid, "warning", message)
 
     def _end_without_tomogram(self, status: ExitStatus, reason: str) -> list[Action]:
         if self.state in ("ignored", "abandoned"):

@@ -21,9 +21,13 @@ class SeenNumbers:
     beyond: set[int] = field(default_factory=set)
     highest: int = 0
 
+    def has(self, number: int) -> bool:
+        """Whether `number` has come."""
+        return number <= self.unbroken or number in self.beyond
+
     def add(self, number: int) -> Arrival:
         """Take note of `number` (1 or more) and say whether it is new, fills a gap, or came before."""
-        if number <= self.unbroken or number in self.beyond:
+        if self.has(number):
             return "duplicate"
         late = number < self.highest
         self.highest = max(self.highest, number)

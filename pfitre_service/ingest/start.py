@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.plain import finite, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.model import Measurement
@@ -38,6 +40,20 @@ class StartFacts:
             axis=finite(start.get("rotation_axis")),
             pixel_size_nm=pixel if pixel is not None and pixel > 0 else None,
         )
+
+
+def angles_of_start(start: Mapping[str, Any], rules: DocumentRules, first: int, count: int) -> list[float]:
+    """Degrees of the projections `first` to `first + count` of a plan with even steps. Raises `DocumentError`."""
+    keys = rules.angle_start_keys
+    begin, end, number = finite(start.get(keys[0])), finite(start.get(keys[1])), whole(start.get(keys[2]))
+    if begin is None or end is None or number is None or number < 2:
+        raise DocumentError(
+            f"expected first angle, last angle and number of projections (2 or more) under the start document's keys "
+            f"{', '.join(keys)} (documents.angle_start_keys), got {begin}, {end}, {number}"
+        )
+    step = (end - begin) / (number - 1)
+    angles = [begin + step * row for row in range(first, first + count)]
+    return [math.degrees(angle) for angle in angles] if rules.angle_unit == "radians" else angles
 
 
 def contradictions(start: Mapping[str, Any]) -> list[str]:

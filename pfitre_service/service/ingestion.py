@@ -25,14 +25,16 @@ from pfitre_service.errors import StoreError
 from pfitre_service.ingest import (
     AbandonTomogram,
     Action,
-    AddDescriptor,
+    AddDocument,
     AddFrames,
     AddReferences,
     CloseTomogram,
     DocumentRules,
+    FrameFiles,
     LiveCallback,
     Note,
     OpenTomogram,
+    ReadFrames,
     TomogramAssembler,
     TomogramCounts,
     ZmqSource,
@@ -40,6 +42,7 @@ from pfitre_service.ingest import (
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.process import BeatingStop, ProcessContext
+from pfitre_service.service.reading import ReadingThread
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.writer_thread import StoreThread
 
@@ -61,6 +64,9 @@ class Ingestion:
         self._profile_name = profile_name
         self._receiver = receiver
         """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
+        self._files = ReadingThread(FrameFiles(rules.roots), store.append, wait_s=rules.file_wait_s)
+        self._reads: set[TomogramKey] = set()
+        """Tomograms with frames in files: what concerns them goes on when these are read."""
         self._documents: dict[TomogramKey, dict[str, Any]] = {}
         """Start and descriptor documents of every open tomogram, as the store keeps them for a restart."""
         self._frames_refused = 0
@@ -80,18 +86,25 @@ class Ingestion:
             if summary.acquisition == "receiving":
                 self._resume_one(catalog, summary.key)
 
+    def close(self) -> None:
+        """Ends the reading of files."""
+        self._files.close(_CLOSE_S)
+
     def report(self) -> tuple[str, str, dict[str, Any]]:
         """State, reason and counters for the health page."""
-        counts, store = self._assembler.counts, self._store.state
+        counts, store, files = self._assembler.counts, self._store.state, self._files.report()
         details = {
             **asdict(counts),
             "refused_by_store": self._frames_refused,
             "store": asdict(store),
+            "files": files,
             "notes": list(self._notes),
         }
         if store.retrying_since is not None:
             waiting = f"{store.waiting_frames} frames wait in memory"
             return "waiting", f"the catalogue cannot be written: {store.last_error}; {waiting}", details
+        if files["waits_for"]:
+            return "receiving", f"frames wait for their files: {files['waits_for']}", details
         if counts.open_runs:
             runs = ", ".join(f"{run.uid[:8]} ({run.projections} projections)" for run in counts.open_runs)
             return "receiving", f"open runs: {runs}", details
@@ -115,10 +128,13 @@ class Ingestion:
         match action:
             case OpenTomogram():
                 self._open(action)
-            case AddDescriptor(key=key, descriptor=descriptor):
+            case AddDocument(key=key, kind=kind, document=document):
                 documents = self._documents[key]
-                documents["descriptors"] = [*documents["descriptors"], descriptor]
+                documents[kind] = [*documents[kind], document]
                 self._store.update(key, documents=documents)
+            case ReadFrames(key=key):
+                self._reads.add(key)
+                self._files.read(action)
             case AddFrames(key=key, frames=frames) | AddReferences(key=key, frames=frames):
                 self._store.append(key, frames)
             case CloseTomogram(key=key, exit_status=exit_status, reason=reason, counts=counts):
@@ -129,7 +145,12 @@ class Ingestion:
                 self._note(_LEVELS[level], f"run {run_uid[:8]}: {message}" if run_uid else message)
 
     def _open(self, action: OpenTomogram) -> None:
-        documents = {"receiver": self._receiver, "start": action.start, "descriptors": list(action.descriptors)}
+        documents = {
+            "receiver": self._receiver,
+            "start": action.start,
+            "descriptors": list(action.descriptors),
+            "resources": list(action.resources),
+        }
         self._documents[action.key] = documents
         metadata = {
             "run_uids": [action.run_uid],
@@ -144,7 +165,14 @@ class Ingestion:
 
     def _finish(self, key: TomogramKey, state: Any, reason: str, counts: TomogramCounts) -> None:
         self._documents.pop(key, None)
-        self._store.finish(key, state, reason or None, asdict(counts))
+        received = asdict(counts)
+        if key not in self._reads:
+            self._store.finish(key, state, reason or None, received)
+            return
+        self._reads.discard(key)
+        self._files.after(
+            key, lambda lost: self._store.finish(key, state, reason or None, {**received, "unreadable": lost})
+        )
 
     def _resume_one(self, catalog: Catalog, key: TomogramKey) -> None:
         reader = catalog.reader(key)
@@ -152,11 +180,12 @@ class Ingestion:
         if acquisition.documents.get("receiver", self._receiver) != self._receiver:
             return
         start, descriptors = acquisition.documents.get("start"), acquisition.documents.get("descriptors", [])
+        resources = acquisition.documents.get("resources", [])
         if start is None:
             self._store.finish(key, "abandoned", "its start document was not kept, so it cannot be resumed")
             return
         stored = [(stream, seq_num) for _, stream, seq_num, _ in reader.frame_ids()]
-        self._carry_out(self._assembler.resume(start, descriptors, stored, acquisition.frame_shape))
+        self._carry_out(self._assembler.resume(start, descriptors, resources, stored, acquisition.frame_shape))
         logger.info("tomogram %s: resumed with %d frames stored", key, len(stored))
 
     def _note(self, level: int, message: str) -> None:
@@ -184,7 +213,10 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             context.health.set_state(state, reason)
             context.health.update({**details, "source": asdict(source.counts)})
 
-        source.run(ingestion.handle, BeatingStop(context), _at_most_every(0.5, tell))
+        try:
+            source.run(ingestion.handle, BeatingStop(context), _at_most_every(0.5, tell))
+        finally:
+            ingestion.close()
 
 
 @contextmanager
@@ -201,8 +233,11 @@ def live_tomography(profile: Path | None = None, settings: Settings | None = Non
     with connect_catalog(chosen) as catalog, _store_thread(chosen, catalog) as store:
         receiver = f"callback on {socket.gethostname()}, pid {os.getpid()}"
         ingestion = Ingestion(chosen.documents, store, profile_name=chosen.profile_name, receiver=receiver)
-        with LiveCallback(ingestion.handle) as live:
-            yield live
+        try:
+            with LiveCallback(ingestion.handle) as live:
+                yield live
+        finally:
+            ingestion.close()
 
 
 @contextmanager

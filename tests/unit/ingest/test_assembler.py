@@ -11,7 +11,7 @@ import pytest
 
 from pfitre_service.ingest import (
     AbandonTomogram,
-    AddDescriptor,
+    AddDocument,
     AddFrames,
     AddReferences,
     CloseTomogram,
@@ -107,7 +107,7 @@ def test_flats_and_darks_are_references_without_an_angle(assembler, scan):
         ("flat", "flats", 1),
     ]
     assert all(math.isnan(a.frames[0].angle) for a in of_kind(AddReferences, actions))
-    assert [a.descriptor["name"] for a in of_kind(AddDescriptor, actions)] == ["primary", "flats"]
+    assert [a.document["name"] for a in of_kind(AddDocument, actions)] == ["primary", "flats"]
     counts = actions[-1].counts
     assert (counts.projections, counts.flats, counts.darks) == (1, 2, 1)
 
@@ -327,7 +327,6 @@ def test_only_so_many_runs_are_open_at_once(scan_named):
         ({"second": {"dtype": "array", "shape": [4, 6]}}, "'camera', 'second'; set documents.image"),
         ({"theta": None}, "no rotation angle"),
         ({"theta": {"dtype": "number", "shape": [], "units": "mm"}}, "no rotation angle"),
-        ({"camera": {"dtype": "array", "shape": [4, 6], "external": "STREAM:"}}, "lie in files"),
     ],
 )
 def test_a_run_that_is_no_tomogram_is_ignored_with_a_reason(assembler, scan, keys, says):
@@ -385,8 +384,15 @@ def test_a_hostile_uid_is_refused(assembler, scan_named, uid):
     assert frames(feed(assembler, *scan_named("good").whole(1)))
 
 
-def test_unknown_names_and_file_documents_are_counted_and_told_of_once(assembler, scan):
-    strange = [("sabotage", {}), ("sabotage", {}), (None, {}), ("resource", {}), ("datum", {}), ("stream_datum", {})]
+def test_unknown_names_and_bulk_documents_are_counted_and_told_of_once(assembler, scan):
+    strange = [
+        ("sabotage", {}),
+        ("sabotage", {}),
+        (None, {}),
+        ("bulk_events", {}),
+        ("bulk_datum", {}),
+        ("bulk_datum", {}),
+    ]
     actions = feed(assembler, scan.start(), scan.descriptor(), *strange, scan.event(1))
     assert (assembler.counts.unknown_names, assembler.counts.not_understood) == (3, 3)
     assert len(of_kind(Note, actions)) == 3
@@ -396,11 +402,11 @@ def test_unknown_names_and_file_documents_are_counted_and_told_of_once(assembler
 def test_a_restarted_process_goes_on_where_the_store_ended(scan):
     before = TomogramAssembler(DocumentRules())
     first = feed(before, scan.start(), scan.descriptor(), scan.event(1), scan.descriptor("flat"), scan.event(1, "flat"))
-    opened, later = of_kind(OpenTomogram, first)[0], of_kind(AddDescriptor, first)[0]
+    opened, later = of_kind(OpenTomogram, first)[0], of_kind(AddDocument, first)[0]
 
     after = TomogramAssembler(DocumentRules())
     stored = [("primary", 1), ("flat", 1)]
-    again = after.resume(opened.start, [*opened.descriptors, later.descriptor], stored, shape=(4, 6))
+    again = after.resume(opened.start, [*opened.descriptors, later.document], [], stored, shape=(4, 6))
     assert of_kind(OpenTomogram, again)[0].key == opened.key
     actions = feed(after, scan.event(1), scan.event(3), scan.event(2, "flat"), scan.stop(num_events={"primary": 3}))
     assert [f.seq_num for f in frames(actions)] == [3]

@@ -1,0 +1,188 @@
+"""Documents that point to files: which file, and which of its frames. Pure; nothing is opened here.
+
+Both generations are understood: `resource` and `datum` (ophyd's area detectors), `stream_resource` and `stream_datum`
+(ophyd-async). Either becomes a `FileSource`, and a reference into it `FileRows`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pfitre_service.errors import DocumentError
+from pfitre_service.ingest.plain import whole
+
+FileKind = Literal["hdf5", "tiff"]
+
+_DATASET_OF_SPEC = {
+    "AD_HDF5": "/entry/data/data",
+    "AD_HDF5_SINGLE": "/entry/data/data",
+    "AD_HDF5_SWMR": "/entry/data/data",
+    "AD_HDF5_TS": "/entry/data/data",
+    "HDF5": "/entry/data/data",
+    "XSP": "/entry/instrument/detector/data",
+    "XSP3": "/entry/instrument/detector/data",
+    "TPX_HDF5": "/entry/instrument/detector/data",
+}
+_TIFF_SPECS = {"AD_TIFF"}
+_KIND_OF_MIMETYPE: dict[str, FileKind] = {
+    "application/x-hdf5": "hdf5",
+    "multipart/related;type=image/tiff": "tiff",
+    "image/tiff": "tiff",
+}
+_LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
+_MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """One file, or one numbered sequence of TIFF files, that documents announced."""
+
+    kind: FileKind
+    path: str
+    """Absolute; of a TIFF sequence its folder."""
+    dataset: str = ""
+    """HDF5: path of the dataset inside the file."""
+    template: str = ""
+    """TIFF: name of the file of one frame, with a place for its number in either of Python's styles."""
+    frames_per_index: int | None = None
+    """Frames that one index of a datum stands for; None where the resource does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """Frames `first` to `stop` of a source, or values of a dataset with one entry a frame."""
+
+    source: FileSource
+    first: int
+    stop: int
+
+    def of_dataset(self, dataset: str) -> FileRows:
+        """The same rows of another dataset in the same file."""
+        return replace(self, source=replace(self.source, dataset=dataset))
+
+
+def source_of(document: Mapping[str, Any]) -> FileSource:
+    """The file that a `resource` or `stream_resource` document announces. Raises `DocumentError`."""
+    if "mimetype" in document:
+        return _of_stream_resource(document)
+    return _of_resource(document)
+
+
+def rows_of_datum(source: FileSource, datum: Mapping[str, Any], seq_num: int, frames: int) -> FileRows:
+    """The frames of one `datum`, whose event is number `seq_num`; `frames` a point unless the resource says."""
+    arguments = _table(datum.get("datum_kwargs", {}), "datum_kwargs")
+    count = source.frames_per_index or frames
+    indices = arguments.get("indices")
+    if indices is not None:
+        first, stop = span(indices, "datum_kwargs.indices")
+        return _rows(source, first * count, stop * count)
+    point = next((arguments[key] for key in ("point_number", "frame") if key in arguments), seq_num - 1)
+    index = whole(point)
+    if index is None or index < 0:
+        raise DocumentError(f"expected a point number from 0 in datum_kwargs, got {point!r:.40}")
+    return _rows(source, index * count, (index + 1) * count)
+
+
+def rows_of_stream_datum(source: FileSource, datum: Mapping[str, Any], frames: int) -> list[tuple[int, FileRows]]:
+    """(seq_num, rows) of each event that a `stream_datum` speaks of; `frames` an index unless the resource says."""
+    first, stop = span(datum.get("indices"), "indices")
+    number, end = span(datum.get("seq_nums"), "seq_nums")
+    indices, events = stop - first, end - number
+    if number < 1 or events < 1 or indices % events:
+        raise DocumentError(f"a stream_datum of {indices} indices cannot belong to {events} events from {number}")
+    count = (source.frames_per_index or frames) * (indices // events)
+    start = first * (source.frames_per_index or frames)
+    return [
+        (number + event, _rows(source, start + event * count, start + (event + 1) * count)) for event in range(events)
+    ]
+
+
+def span(value: Any, what: str) -> tuple[int, int]:
+    """start and stop of a range as documents write it; raises `DocumentError`."""
+    table = _table(value, what)
+    first, stop = whole(table.get("start")), whole(table.get("stop"))
+    if first is None or stop is None or not 0 <= first <= stop or stop - first > _MAX_ROWS:
+        raise DocumentError(f"expected {what} with start and stop, 0 <= start <= stop, got {value!r:.80}")
+    return first, stop
+
+
+def _of_stream_resource(document: Mapping[str, Any]) -> FileSource:
+    mimetype = str(document["mimetype"]).replace(" ", "").lower()
+    kind = _KIND_OF_MIMETYPE.get(mimetype)
+    if kind is None:
+        raise DocumentError(
+            f"files of the mimetype {mimetype!r:.60} are not read; expected one of {', '.join(_KIND_OF_MIMETYPE)}"
+        )
+    parameters = _table(document.get("parameters", {}), "parameters")
+    dataset = parameters.get("dataset", parameters.get("path", "/entry/data/data"))
+    return FileSource(
+        kind,
+        _path_of(document.get("uri")),
+        dataset=_text(dataset, "parameters.dataset") if kind == "hdf5" else "",
+        template=_text(parameters.get("template", ""), "parameters.template") if kind == "tiff" else "",
+        frames_per_index=_frames(parameters),
+    )
+
+
+def _of_resource(document: Mapping[str, Any]) -> FileSource:
+    spec = _text(document.get("spec"), "spec")
+    arguments = _table(document.get("resource_kwargs", {}), "resource_kwargs")
+    where = posixpath.join(
+        _text(document.get("root") or "/", "root"), _text(document.get("resource_path"), "resource_path").lstrip("/")
+    )
+    if spec in _TIFF_SPECS:
+        template = _text(arguments.get("template", "%s%s_%6.6d.tiff"), "resource_kwargs.template")
+        name = _text(arguments.get("filename", ""), "resource_kwargs.filename")
+        # Area detectors fill in folder, name and number; the folder is known here.
+        return FileSource(
+            "tiff",
+            where,
+            template=template.replace("%s", "", 1).replace("%s", name, 1),
+            frames_per_index=_frames(arguments),
+        )
+    if spec not in _DATASET_OF_SPEC:
+        known = ", ".join((*_DATASET_OF_SPEC, *_TIFF_SPECS))
+        raise DocumentError(f"files of the spec {spec!r:.60} are not read; expected one of {known}")
+    dataset = arguments.get("dataset", arguments.get("path", _DATASET_OF_SPEC[spec]))
+    return FileSource(
+        "hdf5", where, dataset=_text(dataset, "resource_kwargs.dataset"), frames_per_index=_frames(arguments)
+    )
+
+
+def _path_of(uri: Any) -> str:
+    parts = urlsplit(_text(uri, "uri"))
+    if parts.scheme not in ("", "file") or (parts.hostname or "") not in _LOCAL_HOSTS:
+        raise DocumentError(
+            f"only files of this machine are read (file://localhost/...), got {str(uri)[:120]!r}: mount the folder here"
+        )
+    return unquote(parts.path)
+
+
+def _frames(parameters: Mapping[str, Any]) -> int | None:
+    value = parameters.get("multiplier", parameters.get("frame_per_point"))
+    frames = whole(value)
+    if value is not None and (frames is None or not 1 <= frames <= _MAX_ROWS):
+        raise DocumentError(f"expected the frames per point as a whole number from 1, got {value!r:.40}")
+    return frames
+
+
+def _rows(source: FileSource, first: int, stop: int) -> FileRows:
+    if stop - first > _MAX_ROWS:
+        raise DocumentError(f"a datum of {stop - first} frames is taken for garbage")
+    return FileRows(source, first, stop)
+
+
+def _table(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise DocumentError(f"expected a table as {what}, got {type(value).__name__}")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > 4096 or "\0" in value:
+        raise DocumentError(f"expected a text as {what}, got {value!r:.60}")
+    return value

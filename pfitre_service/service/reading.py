@@ -1,0 +1,172 @@
+"""The thread that reads announced frames out of detector files, so that documents never wait for a disk.
+
+Jobs of one tomogram are done in order. A file that cannot be read yet is tried again until `wait_s` is over; other
+tomograms go on meanwhile. What cannot be read is counted and told of, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.errors import InputError, StoreError
+from pfitre_service.ingest import FrameFiles, NotReadableYetError, ReadFrames
+from pfitre_service.model import Frame, TomogramKey
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 0.1
+_FIRST_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    read: ReadFrames | None
+    then: Callable[[int], None] | None = None
+    """Called, in its turn, with the number of frames of the tomogram that could not be read."""
+
+
+@dataclass(slots=True)
+class _Line:
+    jobs: deque[_Job] = field(default_factory=deque)
+    since: float | None = None
+    """When the first job was tried for the first time, if it could not be done."""
+
+
+class ReadingThread:
+    """Owns one thread, from construction to `close`. `store` takes the frames that were read, as
+    `StoreThread.append` does."""
+
+    def __init__(
+        self, files: FrameFiles, store: Callable[[TomogramKey, tuple[Frame, ...]], None], *, wait_s: float
+    ) -> None:
+        self._files = files
+        self._store = store
+        self._wait_s = wait_s
+        self._condition = threading.Condition()
+        self._lines: dict[TomogramKey, _Line] = {}
+        self._unreadable: Counter[TomogramKey] = Counter()
+        self._unreadable_in_all = 0
+        self._waits: dict[TomogramKey, str] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="pfitre-files", daemon=True)
+        self._thread.start()
+
+    def read(self, job: ReadFrames) -> None:
+        """Read and store the frames, in their turn."""
+        self._submit(job.key, _Job(job))
+
+    def after(self, key: TomogramKey, then: Callable[[int], None]) -> None:
+        """Call `then` with the number of frames that could not be read, after all that was asked for before."""
+        self._submit(key, _Job(None, then))
+
+    def report(self) -> dict[str, object]:
+        """For the health page: events that wait for a file, why, and frames that could not be read."""
+        with self._condition:
+            return {
+                "waiting_events": sum(len(line.jobs) for line in self._lines.values()),
+                "waits_for": dict(zip(map(str, self._waits), self._waits.values(), strict=True)),
+                "unreadable_frames": self._unreadable_in_all,
+            }
+
+    def close(self, timeout_s: float) -> None:
+        """Do what can be done at once, for `timeout_s` at most, and end the thread."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        self._thread.join(timeout_s)
+
+    def _submit(self, key: TomogramKey, job: _Job) -> None:
+        with self._condition:
+            self._lines.setdefault(key, _Line()).jobs.append(job)
+            self._condition.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._lines or self._closing)
+                lines = list(self._lines.items())
+                if not lines:
+                    return
+            moved = [self._advance(key, line) for key, line in lines]
+            with self._condition:
+                if not any(moved):
+                    if self._closing:
+                        return
+                    self._condition.wait(_RETRY_S)
+
+    def _advance(self, key: TomogramKey, line: _Line) -> bool:
+        """Does the first job of a tomogram; False when it must be tried again."""
+        job = line.jobs[0]
+        if not self._done(key, line, job):
+            return False
+        line.since = None
+        with self._condition:
+            self._waits.pop(key, None)
+            line.jobs.popleft()
+            if not line.jobs:
+                del self._lines[key]
+        return True
+
+    def _done(self, key: TomogramKey, line: _Line, job: _Job) -> bool:
+        if job.read is None:
+            if job.then is not None:
+                job.then(self._unreadable.pop(key, 0))
+            return True
+        try:
+            self._store(key, self._frames(job.read))
+        except NotReadableYetError as error:
+            now = time.monotonic()
+            line.since = now if line.since is None else line.since
+            with self._condition:
+                self._waits[key] = str(error)
+            if now - line.since < self._wait_s:
+                return False
+            self._give_up(job.read, f"{error}; waited {self._wait_s:g} s (documents.file_wait_s)")
+        except (InputError, ValueError, MemoryError) as error:
+            self._give_up(job.read, str(error))
+        except StoreError as error:
+            # The queue is full for now; the file keeps the frames.
+            with self._condition:
+                self._waits[key] = str(error)
+            return False
+        except Exception as error:  # the thread's edge: one bad file must not stop all others
+            logger.exception("reading frames of tomogram %s failed", key)
+            self._give_up(job.read, f"{type(error).__name__}: {error}")
+        return True
+
+    def _frames(self, job: ReadFrames) -> tuple[Frame, ...]:
+        images = job.images if isinstance(job.images, np.ndarray) else self._files.images(job.images)
+        angles = self._angles(job, len(images))
+        return tuple(
+            Frame(image, job.role, float(angle), job.seq_num, job.time, job.run_uid, job.stream, part)
+            for part, (image, angle) in enumerate(zip(images, angles, strict=True))
+        )
+
+    def _angles(self, job: ReadFrames, count: int) -> NDArray[np.float64]:
+        if isinstance(job.angles, tuple):
+            angles = np.asarray(job.angles, np.float64)
+        else:
+            angles = self._files.values(job.angles)
+            angles = np.rad2deg(angles) if job.radians else angles
+        if angles.size not in (1, count):
+            raise InputError(f"expected one angle or {count}, one for each frame, got {angles.size}")
+        if job.role == "projection" and not np.isfinite(angles).all():
+            raise InputError("expected finite angles; some are not")
+        return np.broadcast_to(angles.ravel(), count)
+
+    def _give_up(self, job: ReadFrames, reason: str) -> None:
+        images = job.images
+        count = len(images) if isinstance(images, np.ndarray) else images.stop - images.first
+        self._unreadable[job.key] += count
+        self._unreadable_in_all += count
+        if self._unreadable_in_all <= _FIRST_TOLD:
+            where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
+            logger.warning("%s: %d frame(s) cannot be read: %s", where, count, reason)

@@ -1,0 +1,71 @@
+"""Documents that point to HDF5 files, through the assembler and the reader of files."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from pfitre_service.errors import InputError
+from pfitre_service.ingest import DocumentRules, FrameFiles, NotReadableYetError, ReadFrames, TomogramAssembler
+from pfitre_service.ingest.external import FileRows, FileSource
+
+RULES = DocumentRules(angle_from="start")
+START = {"uid": "run", "time": 1.0, "min_theta": -10.0, "max_theta": 10.0, "num_projections": 5}
+KEYS = {"camera": {"dtype": "array", "shape": [1, 4, 6], "external": "STREAM:"}}
+
+
+def documents(path):
+    yield "start", START
+    yield "descriptor", {"uid": "d", "run_start": "run", "name": "primary", "data_keys": KEYS}
+    parameters = {"dataset": "/data", "chunk_shape": [1, 4, 6]}
+    resource = {"uid": "r", "run_start": "run", "data_key": "camera", "mimetype": "application/x-hdf5"}
+    yield "stream_resource", {**resource, "uri": f"file://localhost{path}", "parameters": parameters}
+    for first, stop in ((0, 2), (2, 5)):
+        numbers = {"start": first + 1, "stop": stop + 1}
+        span = {"start": first, "stop": stop}
+        yield "stream_datum", {"stream_resource": "r", "descriptor": "d", "indices": span, "seq_nums": numbers}
+
+
+def reads(order):
+    assembler = TomogramAssembler(RULES)
+    actions = [action for name, document in order for action in assembler.handle(name, document)]
+    return [action for action in actions if isinstance(action, ReadFrames)]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as handle:
+        handle["data"] = np.arange(5)[:, None, None] * np.ones((1, 4, 6))
+    return path
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [0, 3, 2, 1, 4], [1, 2, 4, 3, 0]])
+def test_streamed_frames_get_their_file_and_angle_in_any_order(file, tmp_path, order):
+    every = list(documents(file))
+    found = {read.seq_num: read for read in reads([every[place] for place in order])}
+    assert sorted(found) == [1, 2, 3, 4, 5]
+    files = FrameFiles([str(tmp_path)])
+    for number, read in found.items():
+        assert read.angles == pytest.approx((-10.0 + 5.0 * (number - 1),))
+        np.testing.assert_array_equal(files.images(read.images), np.full((1, 4, 6), number - 1))
+
+
+def test_a_file_outside_the_roots_is_refused_through_links_and_dots_too(file, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link.h5").symlink_to(file)
+    files = FrameFiles([str(inside)])
+    for path in (str(file), str(inside / ".." / "scan.h5"), str(inside / "link.h5")):
+        with pytest.raises(InputError, match=r"documents\.roots"):
+            files.images(FileRows(FileSource("hdf5", path, dataset="/data"), 0, 1))
+
+
+def test_frames_that_were_not_written_yet_are_waited_for(file, tmp_path):
+    files = FrameFiles([str(tmp_path)])
+    source = FileSource("hdf5", str(file), dataset="/data")
+    with pytest.raises(NotReadableYetError, match="5 frames so far, 6 were announced"):
+        files.images(FileRows(source, 5, 6))
+    with pytest.raises(NotReadableYetError, match="not there yet"):
+        files.images(FileRows(FileSource("hdf5", str(tmp_path / "later.h5"), dataset="/data"), 0, 1))
