@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from ophyd import Component, Device, Signal
-from ophyd.status import DeviceStatus, Status
+from ophyd.status import Status
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _SPARE_S = 30.0
 """Seconds beyond its planned end after which a move or an exposure counts as failed."""
+
+# The statuses below are no ophyd DeviceStatus: when that fails, it stops its device a moment later, from a thread of
+# its own, and with it the move or exposure that has been started since.
 
 
 class ImageSource(Protocol):
@@ -106,7 +109,7 @@ class RotationStage(Device):  # type: ignore[misc]
         """Degrees."""
         return float(self.readback.get())
 
-    def set(self, value: float) -> DeviceStatus:
+    def set(self, value: float) -> Status:
         """Start to turn to `value` degrees; a move under way is given up where it stands."""
         target = float(value)
         if not np.isfinite(target):
@@ -114,7 +117,7 @@ class RotationStage(Device):  # type: ignore[misc]
         self.stop()
         self.setpoint.put(target)
         duration = abs(target - self.position) / self._speed
-        status = DeviceStatus(self, timeout=duration + _SPARE_S)
+        status = Status(obj=self, timeout=duration + _SPARE_S)
         if duration == 0:
             self.readback.put(target)
             status.set_finished()
@@ -155,7 +158,7 @@ class _Move:
     """One move on its way."""
 
     def __init__(
-        self, start: float, target: float, duration: float, status: DeviceStatus, arrive: Any, name: str
+        self, start: float, target: float, duration: float, status: Status, arrive: Any, name: str
     ) -> None:
         self.target, self.status = target, status
         self._start, self._duration, self._since = start, duration, time.monotonic()
@@ -203,11 +206,11 @@ class TomoDetector(Device):  # type: ignore[misc]
         """Column of the rotation axis, where it is known."""
         return self._source.rotation_axis
 
-    def trigger(self) -> DeviceStatus:
+    def trigger(self) -> Status:
         """Start one exposure; one that is still under way is given up."""
         self.stop(success=True)
         self._interrupt.clear()
-        status = DeviceStatus(self, timeout=float(self.exposure_s.get()) + _SPARE_S)
+        status = Status(obj=self, timeout=float(self.exposure_s.get()) + _SPARE_S)
         self._exposure = threading.Thread(
             target=self._expose, args=(status,), name=f"{self.name}-exposure", daemon=True
         )
@@ -227,7 +230,7 @@ class TomoDetector(Device):  # type: ignore[misc]
         self.stop(success=True)
         return list(super().unstage())
 
-    def _expose(self, status: DeviceStatus) -> None:
+    def _expose(self, status: Status) -> None:
         """On the exposure's thread."""
         end = time.monotonic() + float(self.exposure_s.get())
         try:

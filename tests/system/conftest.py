@@ -271,8 +271,12 @@ class Command:
     process: subprocess.Popen[str]
     log: Path
 
-    def left_over(self) -> list[int]:
-        return members(self.process.pid)
+    def left_over(self, grace_s: float = 5.0) -> list[int]:
+        """What is still there so long after; Python's own resource tracker ends when it sees its parent gone."""
+        ends_at = time.monotonic() + grace_s
+        while (left := members(self.process.pid)) and time.monotonic() < ends_at:
+            time.sleep(0.02)
+        return left
 
 
 @pytest.fixture
