@@ -102,10 +102,10 @@ class PageFlyer(Device):  # type: ignore[misc]
         self._columns = {"detector_image": frames} | ({} if angles is None else {"rotation": angles})
 
     def kickoff(self) -> Status:
-        return _done(self)
+        return done(self)
 
     def complete(self) -> Status:
-        return _done(self)
+        return done(self)
 
     def describe_collect(self) -> dict[str, Any]:
         return {self._stream: {key: _data_key(key, values[0]) for key, values in self._columns.items()}}
@@ -125,7 +125,8 @@ def _data_key(key: str, value: Any) -> dict[str, Any]:
     return data_key | ({"units": "deg"} if key == "rotation" else {})
 
 
-def _done(device: Device) -> Status:
+def done(device: Device) -> Status:
+    """A status that is finished already."""
     status = Status(obj=device)
     status.set_finished()
     return status
