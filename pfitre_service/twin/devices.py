@@ -192,7 +192,7 @@ class TomoDetector(Device):  # type: ignore[misc]
         self._source = source
         self._rotation = stage
         self.exposure_s.put(float(exposure_s))
-        self.image.expect(source.shape, source.dtype)
+        self._expect(source)
         self._interrupt = threading.Event()
         self._give_up_quietly = False
         self._exposure: threading.Thread | None = None
@@ -241,12 +241,20 @@ class TomoDetector(Device):  # type: ignore[misc]
             status.set_exception(error)
             return
         if not self._interrupt.wait(max(0.0, end - time.monotonic())):
-            self.image.put(image)
+            self._deliver(image)
             status.set_finished()
         elif self._give_up_quietly:
             status.set_finished()
         else:
             status.set_exception(InterruptedError(f"{self.name}: the exposure was cut short"))
+
+    def _expect(self, source: ImageSource) -> None:
+        """Prepare for the images of `source`."""
+        self.image.expect(source.shape, source.dtype)
+
+    def _deliver(self, image: NDArray[Any]) -> None:
+        """What happens to an image when its exposure ends."""
+        self.image.put(image)
 
     def _look(self) -> NDArray[Any]:
         if self.shutter.get() == "closed":
