@@ -26,7 +26,7 @@ class Runs:
         event_model.schema_validators[event_model.DocumentNames[name]].validate(document)
         self.all.append((name, document))
 
-    def of(self, name: str, **wanted: Any) -> list[dict[str, Any]]:
+    def of(self, name: str, /, **wanted: Any) -> list[dict[str, Any]]:
         found = [document for kind, document in self.all if kind == name]
         return [d for d in found if all(d[key] == value for key, value in wanted.items())]
 

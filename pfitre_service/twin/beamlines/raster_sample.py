@@ -1,4 +1,4 @@
-"""A sample of several elements, scanned by a small beam: for each element one map an angle, and the beam's intensity."""
+"""A sample of several elements, scanned by a small beam: one map an angle and element, and the intensity of the beam."""
 
 from __future__ import annotations
 
