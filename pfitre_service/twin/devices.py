@@ -157,9 +157,7 @@ class RotationStage(Device):  # type: ignore[misc]
 class _Move:
     """One move on its way."""
 
-    def __init__(
-        self, start: float, target: float, duration: float, status: Status, arrive: Any, name: str
-    ) -> None:
+    def __init__(self, start: float, target: float, duration: float, status: Status, arrive: Any, name: str) -> None:
         self.target, self.status = target, status
         self._start, self._duration, self._since = start, duration, time.monotonic()
         self.timer = threading.Timer(duration, arrive, args=(self,))

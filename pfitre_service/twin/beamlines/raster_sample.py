@@ -1,4 +1,4 @@
-"""A sample of several elements, scanned by a small beam: one map an angle and element, and the intensity of the beam."""
+"""A sample of several elements, scanned by a small beam: a map for each angle and element, and the beam itself."""
 
 from __future__ import annotations
 
