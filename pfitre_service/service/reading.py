@@ -13,11 +13,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pfitre_service.errors import InputError, StoreError
-from pfitre_service.ingest import FrameFiles, NotReadableYetError, ReadFrames
+from pfitre_service.ingest import AngleNotKnownYetError, FrameFiles, NotReadableYetError, ReadFrames, frames_of
 from pfitre_service.model import Frame, TomogramKey
 
 logger = logging.getLogger(__name__)
@@ -30,7 +27,7 @@ _FIRST_TOLD = 5
 class _Job:
     read: ReadFrames | None
     then: Callable[[int], None] | None = None
-    """Called, in its turn, with the number of frames of the tomogram that could not be read."""
+    """Called, in its turn, with the number of frames of the tomogram that could not be read so far."""
 
 
 @dataclass(slots=True)
@@ -118,10 +115,15 @@ class ReadingThread:
     def _done(self, key: TomogramKey, line: _Line, job: _Job) -> bool:
         if job.read is None:
             if job.then is not None:
-                job.then(self._unreadable.pop(key, 0))
+                job.then(self._unreadable[key])
             return True
         try:
-            self._store(key, self._frames(job.read))
+            self._store(key, frames_of(job.read, self._files))
+        except AngleNotKnownYetError as error:
+            # Until the run ends, which closes the track of its angles.
+            with self._condition:
+                self._waits[key] = str(error)
+            return False
         except NotReadableYetError as error:
             now = time.monotonic()
             line.since = now if line.since is None else line.since
@@ -142,31 +144,9 @@ class ReadingThread:
             self._give_up(job.read, f"{type(error).__name__}: {error}")
         return True
 
-    def _frames(self, job: ReadFrames) -> tuple[Frame, ...]:
-        images = job.images if isinstance(job.images, np.ndarray) else self._files.images(job.images)
-        angles = self._angles(job, len(images))
-        return tuple(
-            Frame(image, job.role, float(angle), job.seq_num, job.time, job.run_uid, job.stream, part)
-            for part, (image, angle) in enumerate(zip(images, angles, strict=True))
-        )
-
-    def _angles(self, job: ReadFrames, count: int) -> NDArray[np.float64]:
-        if isinstance(job.angles, tuple):
-            angles = np.asarray(job.angles, np.float64)
-        else:
-            angles = self._files.values(job.angles)
-            angles = np.rad2deg(angles) if job.radians else angles
-        if angles.size not in (1, count):
-            raise InputError(f"expected one angle or {count}, one for each frame, got {angles.size}")
-        if job.role == "projection" and not np.isfinite(angles).all():
-            raise InputError("expected finite angles; some are not")
-        return np.broadcast_to(angles.ravel(), count)
-
     def _give_up(self, job: ReadFrames, reason: str) -> None:
-        images = job.images
-        count = len(images) if isinstance(images, np.ndarray) else images.stop - images.first
-        self._unreadable[job.key] += count
-        self._unreadable_in_all += count
+        self._unreadable[job.key] += job.count
+        self._unreadable_in_all += job.count
         if self._unreadable_in_all <= _FIRST_TOLD:
             where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
-            logger.warning("%s: %d frame(s) cannot be read: %s", where, count, reason)
+            logger.warning("%s: %d frame(s) cannot be read: %s", where, job.count, reason)

@@ -14,6 +14,8 @@ from pfitre_service.model import Frame, Progress, Role, ScanGeometry, TomogramKe
 
 ROOT = "tomograms"
 FRAMES = "frames"
+WITHDRAWN = "withdrawn"
+"""Key in the metadata of `frames`: rows of `projections` that count no more, because they were taken again."""
 PROGRESS = "progress"
 ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats", "dark": "darks"}
 FRAME_DIMS = ("angle", "row", "column")

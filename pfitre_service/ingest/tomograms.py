@@ -1,0 +1,58 @@
+"""What the runs of one tomogram share: its keys, whether it is open, which run stands for which angle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pfitre_service.ingest.actions import Action, CloseTomogram
+from pfitre_service.ingest.counts import RunTally
+from pfitre_service.model import TomogramKey
+
+
+@dataclass(slots=True)
+class Tomogram:
+    """One tomogram, or one for each element, of one run or of many."""
+
+    uid: str
+    """Of its first run."""
+    elements: tuple[str, ...] = ("",)
+    """"" for images; the others are part of the key."""
+    joined: tuple[str, ...] | None = None
+    """What its runs agree in; None for a tomogram of one run."""
+    is_open: bool = False
+    open_runs: int = 0
+    tally: RunTally = field(default_factory=RunTally)
+    """Of the runs that ended."""
+    angle_of_run: dict[str, float] = field(default_factory=dict)
+    """Degrees, of the runs that count."""
+    column_width: float | None = None
+    """Of its first map, in micrometres."""
+    quiet_since: float | None = None
+    """The first check of the clock at which no run was open."""
+
+    def key(self, element: str) -> TomogramKey:
+        return TomogramKey(f"{self.uid}-{element}" if element else self.uid)
+
+    @property
+    def keys(self) -> list[TomogramKey]:
+        return [self.key(element) for element in self.elements]
+
+    def take_place(self, run_uid: str, angle: float, within: float) -> list[str]:
+        """Note the angle of a run; returns the earlier runs at the same angle, which count no more."""
+        earlier = [uid for uid, other in self.angle_of_run.items() if uid != run_uid and abs(other - angle) <= within]
+        for uid in earlier:
+            del self.angle_of_run[uid]
+        self.angle_of_run[run_uid] = angle
+        return earlier
+
+    def scale(self, width: float | None) -> float:
+        """How wide a column of `width` micrometres is in columns of this tomogram, which the first map sets."""
+        if width is None:
+            return 1.0
+        self.column_width = width if self.column_width is None else self.column_width
+        return width / self.column_width
+
+    def close(self, reason: str) -> list[Action]:
+        """A tomogram of many runs is complete."""
+        counts = self.tally.freeze()
+        return [CloseTomogram(key, "success", reason, counts) for key in self.keys] if self.is_open else []
