@@ -19,6 +19,8 @@ from pfitre_service.ingest.external import FileRows
 from pfitre_service.ingest.plain import finite
 
 _MAX_SAMPLES = 10_000_000
+_SAME_CLOCK_S = 86_400.0
+"""Frames further than this from every sample were timed by a clock that begins elsewhere."""
 
 
 class AngleNotKnownYetError(InputError):
@@ -58,6 +60,7 @@ class AngleTrack:
                 raise AngleNotKnownYetError("the stage has not moved on yet, so the angle of the last frames is open")
             if not self._times:
                 raise InputError("no sample of the angle came in this run")
+            _check_clocks(times, self._times[0], self._times[-1])
             return np.interp(times, self._times, self._angles)
 
 
@@ -70,6 +73,16 @@ class AnglesAtTimes:
     """Seconds, one for each frame or one for all; or the dataset with them."""
     offset_s: float = 0.0
     """Added to make them seconds since 1970."""
+
+
+def _check_clocks(times: NDArray[np.float64], first: float, last: float) -> None:
+    early, late = first - float(times.min()), float(times.max()) - last
+    if not max(early, late) < _SAME_CLOCK_S:
+        apart = early if early > late else -late
+        raise InputError(
+            f"frames were taken {apart:.0f} s away from the samples of the angle: their clocks differ "
+            "(documents.angle_time_offset_s; EPICS counts from 1990, 631152000)"
+        )
 
 
 def sample_of(document: Mapping[str, Any], key: str, *, radians: bool) -> tuple[float, float]:

@@ -353,7 +353,7 @@ class Run:
                 return [*replaced, *self._inline(stream, reads[0], reads[0].images, reads[0].angles)]
         except FrameError as error:
             return self._refuse(stream, error, number)
-        self.tally.frames[stream.role] += sum(read.count for read in reads)
+        self.tally.frames[stream.role] += reads[0].count  # of each tomogram that the run belongs to
         return [*replaced, *reads]
 
     def _replaced(self, stream: Stream) -> list[Action]:

@@ -130,6 +130,14 @@ class TomogramReader:
             images = nodes.read_rows_of_array(self._wire, path, first, stop, shape, dtype)
             yield FrameBatch(role=role, first=first, images=images, angles=angles[first:stop])
 
+    def references(self) -> TomogramReader:
+        """Where the flats and darks of this tomogram are: with it, or with another that its run named for them."""
+        other = layout.references_of(self.metadata())
+        counts = Counter(self._frames(("role",))["role"]) if other is not None else {}
+        if other is None or counts.get("flat") or counts.get("dark"):
+            return self
+        return TomogramReader(self._wire, other)
+
     def volume(self) -> NDArray[np.float32] | None:
         """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""
         return self._result("volume")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pfitre_service.twin.beamlines.exposures import Exposures
-from pfitre_service.twin.beamlines.filestore import TIME_STAMPS, ad_hdf5, ad_tiff
+from pfitre_service.twin.beamlines.filestore import EPICS_EPOCH, TIME_STAMPS, ad_hdf5, ad_tiff
 from pfitre_service.twin.beamlines.frame_file import Layout
 from pfitre_service.twin.beamlines.fxi import fxi_fly_scan
 from pfitre_service.twin.beamlines.inline import Plan, inline_block, inline_events, inline_pages
@@ -70,6 +70,7 @@ FORMS: dict[str, Form] = {
             "angle_from": "stream",
             "angle_stream": "zps_pi_r_monitor",
             "angle_time_dataset": TIME_STAMPS,
+            "angle_time_offset_s": EPICS_EPOCH,
         },
     ),
     "stream-step": Form(_step(), _STEP),
