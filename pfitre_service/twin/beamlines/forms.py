@@ -81,7 +81,15 @@ FORMS: dict[str, Form] = {
     "stream-axis-after": Form(_step(layout=Layout(axes_after=1)), _STEP),
     "stream-tiff": Form(_step(tiff=True), _STEP),
     "stream-block": Form(_block, _STEP | {"image": "camera"}),
-    "hex": Form(_hex, {"projection_streams": ("tomo",), "rotation": "Angle", "image": "camera"}),
+    "hex": Form(
+        _hex,
+        {
+            "projection_streams": ("tomo",),
+            "rotation": "Angle",
+            "image": "camera",
+            "references_from": "current_dark_flat_scan_uid",
+        },
+    ),
     "diamond": Form(_diamond, _FLY),
 }
 """The stream- forms, hex and diamond need ophyd-async."""
