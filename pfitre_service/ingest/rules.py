@@ -106,6 +106,9 @@ class DocumentRules:
     """Maps scanned point by point in place of images."""
     roots: tuple[str, ...] = ()
     """Folders that detector files may be read from; nothing outside them is opened, through links and `..` neither."""
+    path_map: dict[str, str] = field(default_factory=dict)
+    """Beginnings of paths as documents write them, and what they are on this machine, such as
+    `"Z:/data" = "/mnt/detector"`; the longest that fits counts."""
     file_wait_s: float = 120.0
     """An announced frame whose file cannot be read for so many seconds is given up."""
     projection_streams: tuple[str, ...] = ("primary",)

@@ -68,7 +68,7 @@ class Ingestion:
         self._profile_name = profile_name
         self._receiver = receiver
         """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
-        self._files = ReadingThread(FrameFiles(rules.roots), store.append, wait_s=rules.file_wait_s)
+        self._files = ReadingThread(FrameFiles(rules.roots, rules.path_map), store.append, wait_s=rules.file_wait_s)
         self._reads: set[TomogramKey] = set()
         """Tomograms with frames in files: what concerns them goes on when these are read."""
         self._documents: dict[TomogramKey, dict[str, Any]] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ def exposures() -> Exposures:
 def scan(
     request: pytest.FixtureRequest,
     module_engine: RunEngine,
+    rules_of_form: Callable[[str, Path], DocumentRules],
     exposures: Exposures,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
@@ -43,7 +46,7 @@ def scan(
     folder, form = tmp_path_factory.mktemp("scan"), FORMS[request.param]
     documents: Documents = []
     module_engine(form.plan(exposures, folder), lambda name, document: documents.append((name, document)))
-    return DocumentRules(roots=(str(folder),), **form.documents), documents
+    return rules_of_form(request.param, folder), documents
 
 
 class Taken:

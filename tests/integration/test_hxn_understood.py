@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,22 +27,6 @@ from pfitre_service.twin.beamlines.hxn import hxn_tomography
 from pfitre_service.twin.beamlines.raster_sample import RasterSample, raster_sample
 
 ELEMENTS = ("Cu", "Fe", "Ni")
-
-
-def hxn_rules(root: Path) -> DocumentRules:
-    return DocumentRules(
-        roots=(str(root),),
-        rotation="zpsth",
-        angle_from="baseline",
-        only={"scan.type": ("2D_FLY_PANDA",)},
-        join_by=("scan.sample_name",),
-        maps=MapRules(
-            elements=ELEMENTS,
-            sums=("Det1_{element}", "Det2_{element}", "Det3_{element}"),
-            normalise="sclr1_ch4",
-            range_key="scan.scan_input",
-        ),
-    )
 
 
 class Scan:
@@ -71,12 +55,17 @@ def sample() -> RasterSample:
 
 
 @pytest.fixture(scope="module")
-def scan(module_engine: RunEngine, sample: RasterSample, tmp_path_factory: pytest.TempPathFactory) -> Scan:
+def scan(
+    module_engine: RunEngine,
+    sample: RasterSample,
+    rules_of_profile: Callable[..., DocumentRules],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Scan:
     folder = tmp_path_factory.mktemp("hxn")
     documents: list[tuple[str, dict[str, Any]]] = []
     plan = hxn_tomography(sample, folder, redone=3, align_every=5)
     module_engine(plan, lambda name, document: documents.append((name, document)))
-    return Scan(documents, hxn_rules(folder))
+    return Scan(documents, rules_of_profile("hxn-xrf", folder))
 
 
 def test_three_tomograms_are_opened_once_and_get_every_map_but_no_alignment_run(scan, sample):
