@@ -100,7 +100,9 @@ class Ingestion:
                 continue
             self._documents[reader.key] = documents
             if joined:
-                self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), reader.angle_of_run())
+                ended = [run for run, *_ in reader.frame_ids() if run != (start or {}).get("uid")]
+                angles = reader.angle_of_run()
+                self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), angles, len(ended))
             if start is not None:  # once, where a run makes several tomograms
                 open_runs.setdefault(str(start.get("uid")), (reader, acquisition))
         for uid, (reader, acquisition) in open_runs.items():
