@@ -146,10 +146,14 @@ class TomogramAssembler:
             run.resume(stored, shape)
         return actions
 
-    def resume_joined(self, uid: str, joined: tuple[str, ...], angle_of_run: Mapping[str, float]) -> None:
-        """Go on with a tomogram of many runs: `uid` of its first run, what they agree in, and their angles."""
+    def resume_joined(
+        self, uid: str, joined: tuple[str, ...], angle_of_run: Mapping[str, float], projections: int
+    ) -> None:
+        """Go on with a tomogram of many runs: `uid` of its first run, what they agree in, their angles, and how many
+        projections of runs that ended are stored."""
         if joined not in self._joined:
             tomogram = Tomogram(uid, self._rules.maps.elements or ("",), joined, is_open=True)
+            tomogram.tally.frames["projection"] = projections
             tomogram.angle_of_run.update(angle_of_run)
             self._joined[joined] = tomogram
 

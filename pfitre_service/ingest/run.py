@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.actions import (
     AbandonTomogram,
     Action,
     AddDocument,
-    AddFrames,
-    AddReferences,
     AddRun,
     CloseTomogram,
     EndRun,
     ExitStatus,
     Note,
-    OpenTomogram,
-    ReadFrames,
-    WithdrawRun,
 )
 from pfitre_service.ingest.counts import RunState, RunSummary, RunTally
 from pfitre_service.ingest.external import rows_of_datum, rows_of_stream_datum
@@ -32,17 +23,15 @@ from pfitre_service.ingest.joining import EVENT, EventJoin
 from pfitre_service.ingest.plain import json_safe, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run_files import RunFiles, Want
-from pfitre_service.ingest.run_frames import Parts, RunFrames, value_of
+from pfitre_service.ingest.run_frames import RunFrames, value_of
+from pfitre_service.ingest.run_notes import RunNotes, exit_of
 from pfitre_service.ingest.start import StartFacts
 from pfitre_service.ingest.streams import ANGLE, AngleStream, Stream, angle_stream_of, contradicted_unit, stream_of
-from pfitre_service.ingest.tomograms import Tomogram
-from pfitre_service.model import Frame, Role
+from pfitre_service.ingest.tomograms import Tomogram, opened
+from pfitre_service.model import Role
 
-_MAX_NOTES = 8
-"""Refused frames told of in words, per run; all are counted."""
 _MAX_AHEAD = 1_000_000
 """A sequence number further than this beyond the highest one is taken for garbage."""
-_MAX_HELD = 100_000
 
 
 class Run:
@@ -51,27 +40,28 @@ class Run:
     def __init__(self, start: Mapping[str, Any], facts: StartFacts, rules: DocumentRules, tomogram: Tomogram) -> None:
         self.uid = facts.uid
         self.state: RunState = "waiting"
-        self.tally = RunTally()
         self.tomogram = tomogram
         self.quiet_since: float | None = None
         """The first check of the clock after the last document; None when a document came since."""
         self._reason = "no descriptor yet"
+        self._notes = RunNotes(facts.uid)
         self._start = start
         self._facts = facts
         self._rules = rules
         self._streams: dict[str, Stream | AngleStream | None] = {}
         self._joins: dict[str, EventJoin] = {}
         self._files = RunFiles()
-        self._frames = RunFrames(facts.uid, start, rules, tomogram)
-        self._held: list[tuple[Stream, int, Parts]] = []
-        """Whole events that wait for the baseline."""
+        self._frames = RunFrames(facts.uid, start, rules, tomogram, self._notes)
         self._early: dict[str, list[dict[str, Any]]] = {"descriptors": [], "resources": []}
         """Documents of angles and files that came before the tomogram was opened."""
-        self._shape: tuple[int, ...] | None = None
         self._projecting = False
-        self._notes_left = _MAX_NOTES
 
     # -- documents ---------------------------------------------------------------------------------------------------
+
+    @property
+    def tally(self) -> RunTally:
+        """What was counted so far."""
+        return self._notes.tally
 
     @property
     def descriptors(self) -> int:
@@ -113,7 +103,7 @@ class Run:
         number = whole(document.get("seq_num"))
         if number is None or not 1 <= number <= self._join(stream).seen.highest + _MAX_AHEAD:
             message = f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}"
-            return self._refuse(stream, FrameError("malformed", message))
+            return self._notes.refuse(stream, FrameError("malformed", message))
         actions = self._part(stream, number, EVENT, document)
         for key in sorted(stream.columns.in_files - stream.columns.by_stream):
             actions += self._named(Want(descriptor_uid, number, key), document)
@@ -149,14 +139,14 @@ class Run:
 
     def stop(self, document: Mapping[str, Any]) -> list[Action]:
         """Take in the stop document."""
-        status, reason = _exit(document)
+        status, reason = exit_of(document)
         for name, announced in self._announced(document.get("num_events")):
             join = self._joins.get(name)
             self.tally.missing[name] = announced if join is None else join.seen.missing(announced)
         self._frames.track.close()
         if self.state != "receiving":
             return self._end_without_tomogram(status, reason)
-        actions = [*self._never_known(), *self._gaps(), *self._incomplete()]
+        actions = [*self._frames.never_known(), *self._notes.at_the_end(self._joins)]
         ends: dict[ExitStatus, RunState] = {"success": "complete", "abort": "aborted", "fail": "failed"}
         self.state, self._reason = ends[status], reason
         if self.tomogram.joined is not None:
@@ -177,7 +167,7 @@ class Run:
 
     def resume(self, stored: Iterable[tuple[str, int]], shape: tuple[int, int] | None) -> None:
         """Take note of the frames that are stored already, by (stream, seq_num): they count as received."""
-        self._shape = shape
+        self._frames.shape = shape
         for name, number in stored:
             role = self._rules.role_of(name)
             if role is not None:
@@ -221,27 +211,11 @@ class Run:
         descriptors, resources = tuple(self._early["descriptors"]), tuple(self._early["resources"])
         if is_open:
             return [AddRun(key, self.uid, start, descriptors, resources) for key in self.tomogram.keys]
-        return [self._opened(element, start, descriptors, resources) for element in self.tomogram.elements]
-
-    def _opened(self, element: str, start: dict[str, Any], descriptors: Any, resources: Any) -> OpenTomogram:
-        facts, maps = self._facts, self._rules.maps
-        width = self._frames.width if element and maps.range_key else None
-        return OpenTomogram(
-            key=self.tomogram.key(element),
-            run_uid=self.uid,
-            scan_id=facts.scan_id,
-            sample=" ".join(filter(None, (facts.sample, element))) or None,
-            measurement="line_integral" if element else facts.measurement,
-            expected_frames=facts.expected_frames if self.tomogram.joined is None else facts.expected_projections,
-            axis=facts.axis,
-            pixel_size_nm=facts.pixel_size_nm if width is None else 1000 * width,
-            start=start,
-            descriptors=descriptors,
-            resources=resources,
-            element=element,
-            joined=self.tomogram.joined,
-            references=facts.references,
-        )
+        width = self._frames.width if self._rules.maps.range_key else None
+        return [
+            opened(self.tomogram, element, self._facts, start, descriptors, resources, width)
+            for element in self.tomogram.elements
+        ]
 
     def _not_a_tomogram(self, name: str, role: Role, why: str) -> list[Action]:
         """A stream without image or angle. Of projections: the run is none of ours, unless another stream of it is."""
@@ -263,9 +237,7 @@ class Run:
         if self.state in ("ignored", "abandoned"):
             return []
         if not self._rules.angle_by_number:
-            self._frames.take_angle(document)
-            held, self._held = (self._held, []) if self._frames.angle is not None else ([], self._held)
-            return [action for event in held for action in self._whole(*event)]
+            return self._frames.take_angle(document)
         number = whole(document.get("seq_num"))
         if number is None or number < 1:
             raise DocumentError(f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}")
@@ -318,7 +290,7 @@ class Run:
             self.tally.duplicates += name in (EVENT, stream.columns.image)
             return []
         self.tally.late += arrival == "late"
-        return self._whole(stream, number, parts)
+        return self._frames.whole(stream, number, parts)
 
     def _named(self, want: Want, document: Mapping[str, Any]) -> list[Action]:
         """The datum that an event names, if it has come; else it is waited for."""
@@ -326,7 +298,7 @@ class Run:
             datum_id = str(value_of(document, want.key))
         except FrameError as error:
             stream = self._streams[want.descriptor_uid]
-            return self._refuse(stream, error, want.seq_num) if isinstance(stream, Stream) else []
+            return self._notes.refuse(stream, error, want.seq_num) if isinstance(stream, Stream) else []
         known = self._files.named(datum_id, want)
         return [] if known is None else self._datum_part(want, *known)
 
@@ -339,71 +311,6 @@ class Run:
         rows = rows_of_datum(self._files.source(resource_uid), datum, number, stream.columns.frames)
         return self._part(stream, number, want.key, rows)
 
-    def _whole(self, stream: Stream, number: int, parts: Parts) -> list[Action]:
-        """All of an event has come."""
-        if self._frames.waits_for_baseline(stream):
-            if len(self._held) >= _MAX_HELD:
-                raise DocumentError(f"{_MAX_HELD} events of run {self.uid} wait for its baseline")
-            self._held.append((stream, number, parts))
-            return []
-        try:
-            reads = self._frames.reads(stream, number, parts)
-            replaced = self._replaced(stream)
-            if len(reads) == 1 and isinstance(reads[0].images, np.ndarray) and isinstance(reads[0].angles, tuple):
-                return [*replaced, *self._inline(stream, reads[0], reads[0].images, reads[0].angles)]
-        except FrameError as error:
-            return self._refuse(stream, error, number)
-        self.tally.frames[stream.role] += reads[0].count  # of each tomogram that the run belongs to
-        return [*replaced, *reads]
-
-    def _replaced(self, stream: Stream) -> list[Action]:
-        """Earlier runs of the tomogram at the same angle count no more."""
-        angle = self._frames.angle
-        if self.tomogram.joined is None or stream.role != "projection" or angle is None:
-            return []
-        earlier = self.tomogram.take_place(self.uid, angle, self._rules.redone_within)
-        notes = [Note(self.uid, "info", f"takes the place of run {uid[:8]} at {angle:g} degrees") for uid in earlier]
-        return [*notes, *(WithdrawRun(key, uid) for uid in earlier for key in self.tomogram.keys)]
-
-    def _inline(
-        self, stream: Stream, read: ReadFrames, images: NDArray[Any], angles: tuple[float, ...]
-    ) -> list[Action]:
-        """Frames that stood in the event, as a whole."""
-        count = len(images)
-        if self._shape not in (None, images.shape[1:]):
-            message = f"expected an image of {self._shape} like the run's first, got {images.shape[1:]}"
-            raise FrameError("shape", message, count)
-        self._shape = images.shape[1:]
-        frames = tuple(
-            Frame(image, stream.role, angle, read.seq_num, read.time, self.uid, stream.name, part)
-            for part, (image, angle) in enumerate(zip(images, angles, strict=True))
-            if stream.role != "projection" or math.isfinite(angle)
-        )
-        self.tally.frames[stream.role] += len(frames)
-        return [*self._add(stream, read, frames), *self._lost_angles(stream, read.seq_num, count - len(frames))]
-
-    def _add(self, stream: Stream, read: ReadFrames, frames: tuple[Frame, ...]) -> Iterator[Action]:
-        if not frames:
-            return
-        if stream.role == "projection":
-            yield AddFrames(read.key, frames, stream.name)
-        else:
-            yield AddReferences(read.key, stream.role, frames, stream.name)
-
-    def _lost_angles(self, stream: Stream, number: int, count: int) -> list[Action]:
-        if not count:
-            return []
-        return self._refuse(stream, FrameError("angle", "expected a finite angle", count), number)
-
-    def _refuse(self, stream: Stream, error: FrameError, number: int | None = None) -> list[Action]:
-        self.tally.refused[error.reason] += error.frames
-        self._notes_left -= 1
-        if self._notes_left < 0:
-            return []
-        last = "" if self._notes_left else " (further ones of this run are counted only)"
-        where = f"stream {stream.name!r}, event {'?' if number is None else number}"
-        return [Note(self.uid, "warning", f"{where}: {error.frames} frame(s) refused: {error}{last}")]
-
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _announced(self, counts: Any) -> Iterator[tuple[str, int]]:
@@ -413,26 +320,6 @@ class Run:
             number = whole(counts.get(name)) if isinstance(counts, Mapping) else None
             if number is not None:
                 yield name, number
-
-    def _never_known(self) -> list[Action]:
-        """Events whose angle the baseline never told: refused, and said."""
-        held, self._held = self._held, []
-        error = FrameError("angle", f"no event of the stream {self._rules.separate_angles!r} told the angle")
-        return [action for stream, number, _ in held for action in self._refuse(stream, error, number)]
-
-    def _gaps(self) -> Iterator[Action]:
-        gaps = ", ".join(f"{count} of {name!r}" for name, count in self.tally.missing.items() if count)
-        if gaps:
-            yield Note(self.uid, "warning", f"the run ended with events that never came: {gaps}")
-
-    def _incomplete(self) -> Iterator[Action]:
-        """Events of which a part never came: refused, and said."""
-        for name, join in self._joins.items():
-            if join.incomplete:
-                self.tally.refused["incomplete"] += len(join.incomplete)
-                lacking = ", ".join("the event itself" if part == EVENT else repr(part) for part in join.lacking())
-                message = f"stream {name!r}: {len(join.incomplete)} events lack {lacking}, which never came"
-                yield Note(self.uid, "warning", message)
 
     def _end_without_tomogram(self, status: ExitStatus, reason: str) -> list[Action]:
         if self.state in ("ignored", "abandoned"):
@@ -447,13 +334,3 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
         isinstance(key, str) and isinstance(item, Mapping) for key, item in value.items()
     )
-
-
-def _exit(document: Mapping[str, Any]) -> tuple[ExitStatus, str]:
-    reason = document.get("reason")
-    text = reason[:500] if isinstance(reason, str) else ""
-    match document.get("exit_status"):
-        case "success" | "abort" | "fail" as status:
-            return status, text
-        case other:
-            return "fail", f"exit_status is {other!r:.40}, expected success, abort or fail. {text}".strip()

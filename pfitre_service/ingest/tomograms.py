@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from pfitre_service.ingest.actions import Action, CloseTomogram
+from pfitre_service.ingest.actions import Action, CloseTomogram, OpenTomogram
 from pfitre_service.ingest.counts import RunTally
+from pfitre_service.ingest.start import StartFacts
 from pfitre_service.model import TomogramKey
 
 
@@ -56,3 +58,34 @@ class Tomogram:
         """A tomogram of many runs is complete."""
         counts = self.tally.freeze()
         return [CloseTomogram(key, "success", reason, counts) for key in self.keys] if self.is_open else []
+
+
+def opened(
+    tomogram: Tomogram,
+    element: str,
+    facts: StartFacts,
+    start: dict[str, Any],
+    descriptors: tuple[dict[str, Any], ...],
+    resources: tuple[dict[str, Any], ...],
+    column_width: float | None,
+) -> OpenTomogram:
+    """What a tomogram, or that of one element, begins with.
+
+    start, descriptors, resources: documents, JSON-safe; column_width: of its first map, in micrometres.
+    """
+    return OpenTomogram(
+        key=tomogram.key(element),
+        run_uid=facts.uid,
+        scan_id=facts.scan_id,
+        sample=" ".join(filter(None, (facts.sample, element))) or None,
+        measurement="line_integral" if element else facts.measurement,
+        expected_frames=facts.expected_frames if tomogram.joined is None else facts.expected_projections,
+        axis=facts.axis,
+        pixel_size_nm=facts.pixel_size_nm if column_width is None else 1000 * column_width,
+        start=start,
+        descriptors=descriptors,
+        resources=resources,
+        element=element,
+        joined=tomogram.joined,
+        references=facts.references,
+    )

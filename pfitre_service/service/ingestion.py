@@ -45,7 +45,7 @@ from pfitre_service.ingest import (
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.process import BeatingStop, ProcessContext
-from pfitre_service.service.reading import ReadingThread
+from pfitre_service.service.reading import ReadingThread, Unreadable
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
@@ -100,7 +100,9 @@ class Ingestion:
                 continue
             self._documents[reader.key] = documents
             if joined:
-                self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), reader.angle_of_run())
+                ended = [run for run, *_ in reader.frame_ids() if run != (start or {}).get("uid")]
+                angles = reader.angle_of_run()
+                self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), angles, len(ended))
             if start is not None:  # once, where a run makes several tomograms
                 open_runs.setdefault(str(start.get("uid")), (reader, acquisition))
         for uid, (reader, acquisition) in open_runs.items():
@@ -208,19 +210,20 @@ class Ingestion:
         self._documents[key] = {**self._documents[key], **run}
         self._store.update(key, documents=self._documents[key])
 
-    def _after_reading(self, key: TomogramKey, then: Callable[[int], None]) -> None:
-        """`then`, with the number of unreadable frames, when all frames asked for before are stored."""
+    def _after_reading(self, key: TomogramKey, then: Callable[[Unreadable], None]) -> None:
+        """`then`, with what could not be read, when all frames asked for before are stored."""
         if key in self._reads:
             self._files.after(key, then)
         else:
-            then(0)
+            then(Unreadable())
 
     def _finish(self, key: TomogramKey, state: Any, reason: str, counts: TomogramCounts) -> None:
         self._documents.pop(key, None)
         received = asdict(counts)
 
-        def finish(unreadable: int) -> None:
-            self._store.finish(key, state, reason or None, {**received, "unreadable": unreadable})
+        def finish(lost: Unreadable) -> None:
+            why = "; ".join(filter(None, (reason, str(lost))))
+            self._store.finish(key, state, why or None, {**received, "unreadable": lost.frames})
 
         self._after_reading(key, finish)
         self._reads.discard(key)

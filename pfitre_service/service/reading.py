@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,14 +20,26 @@ from pfitre_service.model import Frame, TomogramKey
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.1
-_FIRST_TOLD = 5
+_RECENT = 10
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """What could not be read of one tomogram."""
+
+    frames: int = 0
+    reason: str = ""
+    """Of the first of them."""
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames could not be read: {self.reason}" if self.frames else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     read: ReadFrames | None
-    then: Callable[[int], None] | None = None
-    """Called, in its turn, with the number of frames of the tomogram that could not be read so far."""
+    then: Callable[[Unreadable], None] | None = None
+    """Called, in its turn, with what could not be read of the tomogram so far."""
 
 
 @dataclass(slots=True)
@@ -49,7 +61,8 @@ class ReadingThread:
         self._wait_s = wait_s
         self._condition = threading.Condition()
         self._lines: dict[TomogramKey, _Line] = {}
-        self._unreadable: Counter[TomogramKey] = Counter()
+        self._unreadable: defaultdict[TomogramKey, Unreadable] = defaultdict(Unreadable)
+        self._recent: deque[str] = deque(maxlen=_RECENT)
         self._unreadable_in_all = 0
         self._waits: dict[TomogramKey, str] = {}
         self._closing = False
@@ -60,8 +73,8 @@ class ReadingThread:
         """Read and store the frames, in their turn."""
         self._submit(job.key, _Job(job))
 
-    def after(self, key: TomogramKey, then: Callable[[int], None]) -> None:
-        """Call `then` with the number of frames that could not be read, after all that was asked for before."""
+    def after(self, key: TomogramKey, then: Callable[[Unreadable], None]) -> None:
+        """Call `then` with what could not be read, after all that was asked for before."""
         self._submit(key, _Job(None, then))
 
     def report(self) -> dict[str, object]:
@@ -71,6 +84,7 @@ class ReadingThread:
                 "waiting_events": sum(len(line.jobs) for line in self._lines.values()),
                 "waits_for": dict(zip(map(str, self._waits), self._waits.values(), strict=True)),
                 "unreadable_frames": self._unreadable_in_all,
+                "unreadable": list(self._recent),
             }
 
     def close(self, timeout_s: float) -> None:
@@ -145,8 +159,13 @@ class ReadingThread:
         return True
 
     def _give_up(self, job: ReadFrames, reason: str) -> None:
-        self._unreadable[job.key] += job.count
-        self._unreadable_in_all += job.count
-        if self._unreadable_in_all <= _FIRST_TOLD:
-            where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
-            logger.warning("%s: %d frame(s) cannot be read: %s", where, job.count, reason)
+        where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
+        with self._condition:
+            lost = self._unreadable[job.key]
+            lost.frames += job.count
+            first, lost.reason = not lost.reason, lost.reason or reason
+            self._unreadable_in_all += job.count
+            if first:
+                self._recent.append(f"{where}: {job.count} frame(s) cannot be read: {reason}")
+        if first:
+            logger.warning("%s: %d frame(s) cannot be read (further ones are counted): %s", where, job.count, reason)

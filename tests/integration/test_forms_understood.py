@@ -111,3 +111,31 @@ def disturbed(documents: Documents, seed: int) -> Documents:
     for uid in starts:
         ends += [item for item in shuffled if item[0] == "stop" and item[1]["run_start"] == uid]
     return [item for item in shuffled if item[0] != "stop"] + ends
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "counted"),
+    [
+        ("inline", "event", "missing"),
+        ("ad-hdf5", "event", "missing"),
+        ("ad-hdf5", "datum", "incomplete"),
+        ("stream-step", "event", "incomplete"),
+        ("stream-step", "stream_datum", "incomplete"),
+    ],
+)
+def test_a_lost_document_costs_its_own_frame_and_is_counted(
+    form, kind, counted, RE, rules_of_form, exposures, tmp_path
+):
+    documents: Documents = []
+    RE(FORMS[form].plan(exposures, tmp_path), lambda name, document: documents.append((name, document)))
+    places = [place for place, (name, _) in enumerate(documents) if name == kind]
+    del documents[places[-3]]  # of the projections, which come last
+    taken = Taken(rules_of_form(form, tmp_path), documents)
+    angles = [frame.angle for frame in taken.of("projection")]
+    np.testing.assert_allclose(angles, np.delete(exposures.angles, -3), atol=1e-4)
+    (closed,) = [action for action in taken.actions if isinstance(action, CloseTomogram)]
+    assert {"missing": closed.counts.missing.get("primary"), "incomplete": closed.counts.refused.get("incomplete")} == {
+        "missing": 1,
+        "incomplete": 1 if counted == "incomplete" else None,
+    }
+    assert any("never came" in warning for warning in taken.warnings)

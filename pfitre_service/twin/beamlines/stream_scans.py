@@ -140,7 +140,7 @@ def diamond_fly_scan(exposures: Exposures, folder: Path, writing: Writing | None
 
 def dxfile_fly_scan(exposures: Exposures, folder: Path) -> Plan:
     """Data Exchange files: streams white, dark, primary, each with its images in the group of its kind."""
-    takes = [
+    takes: list[tuple[str, str, Any, Any]] = [
         ("white", "data_white", exposures.flats, np.zeros(len(exposures.flats))),
         ("dark", "data_dark", exposures.darks, np.zeros(len(exposures.darks))),
         ("primary", "data", exposures.projections, exposures.angles),
