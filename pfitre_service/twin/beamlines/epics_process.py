@@ -51,13 +51,15 @@ def running_ioc(make_source: Callable[[], ImageSource], prefix: str) -> Iterator
     """Starts the IOC, and ends it on leaving.
 
     make_source: an importable function, or a `partial` of one, called in the IOC's process.
-    Raises ServiceError with the reason when it does not start.
+    Raises ServiceError with the reason when it does not start, and in place of an error that comes of its death.
     """
     if importlib.util.find_spec("caproto") is None:
         raise ServiceError("the simulated EPICS beamline needs caproto: pip install 'pfitre-service[epics]'")
     ours, process = _spawn(make_source, prefix)
     try:
-        yield IocProcess(prefix, _address_of_started(process, ours), process)
+        address = _address_of_started(process, ours)
+        with _death_told(process):
+            yield IocProcess(prefix, address, process)
     finally:
         ours.close()
         process.join(_STOP_S)
@@ -65,6 +67,18 @@ def running_ioc(make_source: Callable[[], ImageSource], prefix: str) -> Iterator
             logger.warning("the IOC did not end within %g s and is killed", _STOP_S)
             process.kill()
             process.join()
+
+
+@contextlib.contextmanager
+def _death_told(process: SpawnProcess) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if process.exitcode is None:
+            raise
+        raise ServiceError(
+            f"the simulated EPICS beamline's IOC ended with exit code {process.exitcode} while it was in use"
+        ) from error
 
 
 def _spawn(make_source: Callable[[], ImageSource], prefix: str) -> tuple[Connection, SpawnProcess]:
