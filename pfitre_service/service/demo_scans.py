@@ -20,6 +20,22 @@ from pfitre_service.twin.scans import SCANS, SimulatedSample, build_scan
 _CHIP = SimulatedSample("layered_chip", attenuation=0.1, rows=32)
 _REFERENCES = 5
 """Flats, and darks, of the EPICS beamline."""
+_MAPS = 20
+"""Angles of the raster scan."""
+HXN_DOCUMENTS: Mapping[str, Any] = {
+    "angle_from": "baseline",
+    "rotation": "zpsth",
+    "only": {"scan.type": ["2D_FLY_PANDA"]},
+    "join_by": ["scan.sample_name"],
+    "join_gap_s": 5.0,
+    "maps": {
+        "elements": ["Cu", "Fe", "Ni"],
+        "sums": ["Det1_{element}", "Det2_{element}", "Det3_{element}"],
+        "normalise": "sclr1_ch4",
+        "range_key": "scan.scan_input",
+    },
+}
+"""As profiles/hxn-xrf, which a package without its source tree does not have; here the beamtime is over sooner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,5 +117,30 @@ def _epics(exposure_s: float, folder: Path) -> ShownScan:
     )
 
 
+def _hxn(exposure_s: float, folder: Path) -> ShownScan:
+    from pfitre_service.twin.beamlines.hxn import hxn_tomography
+    from pfitre_service.twin.beamlines.raster_sample import raster_sample
+
+    sample = raster_sample(rows=16, columns=64, angles=_MAPS)
+    plan = _taking(exposure_s, hxn_tomography(sample, folder))
+    return ShownScan(
+        name="hxn",
+        description="simulated fluorescence maps as the Hard X-ray Nanoprobe records them: one run for each of "
+        f"{_MAPS} angles, alignment runs in between, one angle taken again; three elements, three tomograms",
+        projections=_MAPS + 1,
+        start=lambda: contextlib.nullcontext(Beamline(plan)),
+        truths=sample.truth,
+        documents=HXN_DOCUMENTS | {"roots": [str(folder)]},
+    )
+
+
+def _taking(seconds: float, plan: Any) -> Any:
+    """The plan with fly scans that last `seconds` each."""
+    from bluesky import plan_stubs as bps
+    from bluesky.preprocessors import plan_mutator
+
+    return plan_mutator(plan, lambda msg: (None, bps.sleep(seconds) if msg.command == "kickoff" else None))
+
+
 SHOWN: dict[str, Callable[[float, Path], ShownScan]] = {name: _in_this_process(name) for name in SCANS}
-SHOWN |= {"epics": _epics}
+SHOWN |= {"epics": _epics, "hxn": _hxn}
