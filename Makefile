@@ -12,7 +12,7 @@ SCAN ?= cu23
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(RUN_READY)  ## Set up and run a live scan on embedded defaults (SCAN=cu23, chip or particle)
+demo: $(RUN_READY)  ## Set up and run a live scan on embedded defaults (SCAN=cu23, chip, particle, epics or hxn)
 	$(BIN)/pfitre demo --scan $(SCAN)
 
 serve: $(RUN_READY)  ## Run the service with the simulated beamline's profile, until Ctrl-C

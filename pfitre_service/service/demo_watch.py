@@ -43,6 +43,11 @@ class Watch:
             raise ServiceError("the scan opened no run")
         return {name: TomogramKey(f"{self._runs[0]}-{name}" if name else self._runs[0]) for name in self._names}
 
+    @property
+    def ids(self) -> set[str]:
+        """Of the tomograms, as the worker's health names them; empty before there is any."""
+        return {str(key) for key in self.keys.values()} if self._runs else set()
+
     def on_document(self, name: str, document: Mapping[str, Any]) -> None:
         """Subscribed to the RunEngine: notes when projections are taken."""
         if name == "start" and self._rules.refusal(document) is None:
@@ -83,7 +88,7 @@ def watching(watch: Watch, scanning: threading.Event, catalog: Catalog, display:
     def look() -> None:
         while not done.wait(_WATCH_S):
             watch.look(catalog, scanning=scanning.is_set())
-            display.refresh(watch.sent)
+            display.refresh(watch.sent, watch.ids)
 
     thread = threading.Thread(target=look, name="demo-watch", daemon=True)
     thread.start()
