@@ -22,7 +22,7 @@ _REFERENCES = 5
 """Flats, and darks, of the EPICS beamline."""
 _MAPS = 20
 """Angles of the raster scan."""
-HXN_DOCUMENTS: Mapping[str, Any] = {
+HXN_DOCUMENTS: dict[str, Any] = {
     "angle_from": "baseline",
     "rotation": "zpsth",
     "only": {"scan.type": ["2D_FLY_PANDA"]},
