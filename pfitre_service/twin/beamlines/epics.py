@@ -75,9 +75,11 @@ class EpicsDetector(Device):  # type: ignore[misc]  # ophyd has no types
     shutter = _setting("shutter", string=True)
     sample = _setting("sample", string=True)
 
-    def __init__(self, *args: Any, measurement: Measurement, rotation_axis: float | None, **kwargs: Any) -> None:
+    measurement: Measurement = "transmission"
+    """A camera: it counts photons."""
+
+    def __init__(self, *args: Any, rotation_axis: float | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.measurement: Measurement = measurement
         self.rotation_axis = rotation_axis
         """Column of the rotation axis, where it is known."""
 
@@ -130,7 +132,6 @@ def epics_beamline(
     folder: Path,
     *,
     exposure_s: float,
-    measurement: Measurement = "transmission",
     rotation_axis: float | None = None,
 ) -> Iterator[EpicsBeamline]:
     """Starts the IOC and connects to it; the detector writes into `folder`.
@@ -143,7 +144,7 @@ def epics_beamline(
         os.environ |= ioc.client_environment
         _use_caproto()
         rotation = EpicsMotor(f"{ioc.prefix}rotation", name="rotation", timeout=_ANSWER_S)
-        detector = EpicsDetector(ioc.prefix, name="detector", measurement=measurement, rotation_axis=rotation_axis)
+        detector = EpicsDetector(ioc.prefix, name="detector", rotation_axis=rotation_axis)
         try:
             _connect(ioc, rotation, detector)
             detector.acquire_time.put(exposure_s)
