@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
+from pfitre_service.errors import SettingsError
 
 app = typer.Typer(
     help="Measures what the README claims.",
@@ -70,3 +71,39 @@ def quality(
     result = run_and_show(parameters, output=output)
     if as_json:
         print_json(result)
+
+
+@app.command()
+def stream(
+    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second.")] = 500.0,
+    shape: Annotated[str, typer.Option(help="Rows x columns of a frame.", metavar="ROWSxCOLUMNS")] = "256x256",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the temporary folder is made: the disk to measure.  [default: the system's]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Frames from a real publisher through 0MQ into the catalogue of a whole service: how many, how late, at what cost.
+
+    Examples:
+      pfitre bench stream
+      pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
+    """
+    from pfitre_service.bench.stream import StreamParameters, render, run
+    from pfitre_service.bench.stream_service import PORTS
+    from pfitre_service.service.ports import free_ports
+
+    Logging.set_up(logging.WARNING)
+    parameters = StreamParameters(rate=rate, shape=_shape(shape), seconds=seconds)
+    result = run(parameters, free_ports(PORTS), folder)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+def _shape(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) >= 1 and int(columns) >= 2):
+        raise SettingsError(f"--shape takes rows and columns of at least 1 x 2, for example 256x256; got {text!r}")
+    return int(rows), int(columns)
