@@ -81,15 +81,16 @@ def render(result: dict[str, Any]) -> str:
     over = "" if result["cpu_over_bare_write"] is None else f", {result['cpu_over_bare_write']:.0f} times the CPU"
     return "\n".join(
         [
-            f"{result['shape'][0]} x {result['shape'][1]} uint16 at {result['achieved_rate']:.0f} of {result['rate']:g} a "
-            f"second for {result['seconds']:g} s ({result['megabytes_per_second']:.0f} MB/s)",
+            f"{result['shape'][0]} x {result['shape'][1]} uint16 at {result['achieved_rate']:.0f} of "
+            f"{result['rate']:g} a second for {result['seconds']:g} s ({result['megabytes_per_second']:.0f} MB/s)",
             f"sent {result['sent']}, stored {result['stored']}, lost {result['lost']}, refused {result['refused']}, "
             f"wrong {result['wrong']}",
-            f"from event to stored row: median {lag['median']:.2f} s, 95 % {lag['p95']:.2f} s, longest {lag['max']:.2f} s, "
-            f"last frame {lag['at_end']:.2f} s (read every {_LOOK_S:g} s)",
+            f"from event to stored row: median {lag['median']:.2f} s, 95 % {lag['p95']:.2f} s, "
+            f"longest {lag['max']:.2f} s, last frame {lag['at_end']:.2f} s (read every {_LOOK_S:g} s)",
             f"CPU ms a frame: {cpu}",
-            f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, {bare['cpu_ms_per_frame']:.3f} ms of "
-            f"CPU a frame; the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",
+            f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, "
+            f"{bare['cpu_ms_per_frame']:.3f} ms of CPU a frame; "
+            f"the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",
         ]
     )
 

@@ -79,7 +79,8 @@ def stream(
     shape: Annotated[str, typer.Option(help="Rows x columns of a frame.", metavar="ROWSxCOLUMNS")] = "256x256",
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
     folder: Annotated[
-        Path | None, typer.Option(help="Where the temporary folder is made: the disk to measure.  [default: the system's]")
+        Path | None,
+        typer.Option(help="Disk to measure: a temporary folder is made here.  [default: the system's]"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

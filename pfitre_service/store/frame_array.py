@@ -90,7 +90,9 @@ class LocalFrames:
         with _failures(self._folder):
             rows: NDArray[Any] = _open(self._folder, "r")[first:stop]
         if len(rows) != max(0, stop - first):
-            raise StoreError(f"{self._path} should hold frames {first} to {stop}; {self._folder} has {len(rows)} of them")
+            raise StoreError(
+                f"{self._path} should hold frames {first} to {stop}; {self._folder} has {len(rows)} of them"
+            )
         return rows
 
     def _write_chunk(self, file: Path, images: Sequence[NDArray[Any]], first: int, length: int) -> None:
@@ -163,7 +165,7 @@ def _lay_out(folder: Path, image: NDArray[Any]) -> None:
     chunk = (max(1, _CHUNK_BYTES // image.nbytes), *image.shape)
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         zarr.create_array(fresh, shape=(0, *image.shape), chunks=chunk, dtype=image.dtype, compressors=None)
-        os.replace(Path(fresh) / "zarr.json", folder / "zarr.json")
+        (Path(fresh) / "zarr.json").replace(folder / "zarr.json")
 
 
 def _is_plain(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class FrameRows:
             self._before = angles
 
 
-def _with(before: NDArray[np.float64], columns: Mapping[str, list[float | str | None]], role: Role) -> NDArray[np.float64]:
+def _with(before: NDArray[np.float64], columns: Mapping[str, list[Any]], role: Role) -> NDArray[np.float64]:
     rows = zip(columns["role"], columns["index"], columns["angle"], strict=True)
     new = sorted((index, layout.number(angle)) for name, index, angle in rows if name == role)
     return np.concatenate((before, np.array([angle for _, angle in new], np.float64)))

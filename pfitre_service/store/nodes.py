@@ -208,9 +208,7 @@ def announce_partitions(wire: Wire, path: str, count: int) -> None:
         _put_source(wire, path, {**source, "structure": {**source["structure"], "npartitions": count}}, {})
 
 
-def read_table(
-    wire: Wire, path: str, columns: Sequence[str], *, partition: int | None = None
-) -> dict[str, list[Any]]:
+def read_table(wire: Wire, path: str, columns: Sequence[str], *, partition: int | None = None) -> dict[str, list[Any]]:
     """Columns of a table, or of one partition of it, in the order in which rows came."""
     import pyarrow
 
