@@ -7,12 +7,14 @@ ways leave the same array, which any zarr reader and any Tiled client can open.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,8 @@ from pfitre_service.store.wire import Wire
 
 # A chunk of several frames: few files, and short lists of chunks in the catalogue; yet one frame of it is quickly read.
 _CHUNK_BYTES = 4 << 20
+_CHUNK_FILE = "c.{}.0.0"
+_LAYOUT_FILE = "zarr.json"
 
 
 class FrameArray(Protocol):
@@ -41,7 +45,10 @@ class FrameArray(Protocol):
         """
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
-        """Frames `first` to `stop`, (angle, row, column), a new array. Raises StoreError where there are fewer."""
+        """Frames `first` to `stop`, (angle, row, column), a new array. Raises StoreError where there are fewer.
+
+        Only for frames that have a row: what lies beyond is not defined.
+        """
 
 
 class RemoteFrames:
@@ -62,62 +69,92 @@ class RemoteFrames:
 
 
 class LocalFrames:
-    """In `folder`, the zarr array that Tiled serves as `path`."""
+    """In `folder`, the zarr array that Tiled serves as `path`: a file a chunk, which holds values and nothing else."""
 
-    def __init__(self, wire: Wire, path: str, node: nodes.Node, folder: Path) -> None:
+    def __init__(self, wire: Wire, path: str, node: nodes.Node, folder: Path, length: int) -> None:
         self.shape = (node.shape[1], node.shape[2])
         self.dtype = node.dtype
         self._wire = wire
         self._path = path
         self._source = node.data_source
         self._folder = folder
+        self._length = length  # frames of a chunk
 
     def write(self, images: Sequence[NDArray[Any]], first: int) -> None:
-        """Frames that stood there before are overwritten in place; no byte of the ones before `first` is touched."""
+        """Frames that stood there before are overwritten in place; no byte of the ones before `first` is touched.
+
+        They are on the disk when this returns: a row, which is written next, never outlives its frame.
+        """
+        stop = first + len(images)
         with _failures(self._folder):
+            for begin, end in self._pieces(first, stop):
+                self._write_piece(images[begin - first : end - first], begin)
             array = _open(self._folder, "r+")
-            length, stop = array.chunks[0], first + len(images)
-            for chunk in range(first // length, -(-stop // length)):
-                begin = max(first, chunk * length)
-                part = images[begin - first : (chunk + 1) * length - first]
-                file = self._folder / array.metadata.encode_chunk_key((chunk, 0, 0))
-                self._write_chunk(file, part, begin - chunk * length, length)
             if array.shape[0] != stop:
                 array.resize((stop, *self.shape))
-        nodes.announce_rows(self._wire, self._path, self._source, (stop, *self.shape), length, first)
+        nodes.announce_rows(self._wire, self._path, self._source, (stop, *self.shape), self._length, first)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
+        # Not with zarr, which takes a file that is not there for zeros, and reads whole chunks for one frame.
+        images = np.empty((max(0, stop - first), *self.shape), self.dtype)
         with _failures(self._folder):
-            rows: NDArray[Any] = _open(self._folder, "r")[first:stop]
-        if len(rows) != max(0, stop - first):
-            raise StoreError(
-                f"{self._path} should hold frames {first} to {stop}; {self._folder} has {len(rows)} of them"
-            )
-        return rows
+            for begin, end in self._pieces(first, stop):
+                self._read_piece(images[begin - first : end - first], begin)
+        return images
 
-    def _write_chunk(self, file: Path, images: Sequence[NDArray[Any]], first: int, length: int) -> None:
-        """`images` from place `first` on into the chunk of `length` frames; a new chunk is zeros elsewhere."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        frame_bytes = self.shape[0] * self.shape[1] * self.dtype.itemsize
-        with file.open("r+b" if file.exists() else "w+b") as chunk:
-            chunk.truncate(length * frame_bytes)
-            chunk.seek(first * frame_bytes)
+    def _pieces(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """`first` to `stop`, cut where one chunk ends and the next begins."""
+        while first < stop:
+            end = min(stop, (first // self._length + 1) * self._length)
+            yield first, end
+            first = end
+
+    def _place(self, first: int) -> tuple[Path, int]:
+        """The file that frame `first` lies in, and from which byte on."""
+        chunk, frame = divmod(first, self._length)
+        return self._folder / _CHUNK_FILE.format(chunk), frame * self._frame_bytes
+
+    @property
+    def _frame_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def _write_piece(self, images: Sequence[NDArray[Any]], first: int) -> None:
+        path, offset = self._place(first)
+        path.touch()
+        with path.open("r+b") as file:
+            file.truncate(self._length * self._frame_bytes)  # zarr reads whole chunks only
+            file.seek(offset)
             for image in images:
-                chunk.write(np.ascontiguousarray(image).data)
+                file.write(image.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read_piece(self, images: NDArray[Any], first: int) -> None:
+        path, offset = self._place(first)
+        with path.open("rb") as file:
+            file.seek(offset)
+            found = file.readinto(images.data.cast("B"))
+        if found != images.nbytes:
+            raise StoreError(
+                f"{self._path} should hold {len(images)} frames from {first} on, {images.nbytes} bytes; "
+                f"{path} has {found} of them: the file was damaged or shortened by something else than this service"
+            )
 
 
 def open_frames(wire: Wire, key: TomogramKey, role: Role, data_dir: Path | None) -> FrameArray:
-    """The array of `role`: in the folder that the server of `wire` works on, if that is `data_dir`, or through Tiled.
+    """The array of `role`: in the folder that the server of `wire` keeps it in, if that lies in `data_dir`, or through
+    Tiled.
 
     Raises:
         StoreMissingError: there is none yet.
     """
     path = layout.node_path(key, layout.ARRAY_OF_ROLE[role])
     node = nodes.get_node(wire, path, with_source=True)
-    folder = None if data_dir is None else _folder(data_dir, path)
-    if folder is None or not _is_plain(folder):
+    folder = _folder(node, data_dir)
+    length = None if folder is None else _frames_of_a_plain_chunk(folder, node)
+    if folder is None or length is None:
         return RemoteFrames(wire, path, node)
-    return LocalFrames(wire, path, node, folder)
+    return LocalFrames(wire, path, node, folder, length)
 
 
 def create_frames(
@@ -139,23 +176,23 @@ def create_frames(
     )
     if not created:
         return None
-    folder = None if data_dir is None else _folder(data_dir, layout.node_path(key, name))
+    folder = _folder(nodes.get_node(wire, layout.node_path(key, name), with_source=True), data_dir)
     if folder is not None:
         with _failures(folder):
             _lay_out(folder, image)
     return open_frames(wire, key, role, data_dir)
 
 
-def _folder(data_dir: Path, path: str) -> Path | None:
-    """Where Tiled keeps the array `path` below `data_dir`; None where it does not, or this process may not write there.
-
-    Only the server makes these folders, and a tomogram's name is used once: an array that is found here is the one
-    that the server answers for.
-    """
-    storage = (data_dir / "data").resolve()
-    folder = (storage / path).resolve()
-    usable = folder.is_relative_to(storage) and os.access(folder / "zarr.json", os.R_OK | os.W_OK)
-    return folder if usable and os.access(folder, os.W_OK) else None
+def _folder(node: nodes.Node, data_dir: Path | None) -> Path | None:
+    """Where the server says that it keeps the array; None where that is not in `data_dir`, links resolved, or this
+    process may not write there."""
+    assets = node.data_source.get("assets") or []
+    if data_dir is None or len(assets) != 1:
+        return None
+    folder = Path(unquote(urlsplit(assets[0]["data_uri"]).path)).resolve()
+    inside = folder.is_relative_to((data_dir / "data").resolve())
+    usable = inside and os.access(folder, os.W_OK) and os.access(folder / _LAYOUT_FILE, os.R_OK | os.W_OK)
+    return folder if usable else None
 
 
 def _lay_out(folder: Path, image: NDArray[Any]) -> None:
@@ -163,17 +200,28 @@ def _lay_out(folder: Path, image: NDArray[Any]) -> None:
     import zarr
 
     chunk = (max(1, _CHUNK_BYTES // image.nbytes), *image.shape)
+    encoding: Any = {"name": "default", "separator": "."}  # no folders: chunks are never made where none should be
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        zarr.create_array(fresh, shape=(0, *image.shape), chunks=chunk, dtype=image.dtype, compressors=None)
-        (Path(fresh) / "zarr.json").replace(folder / "zarr.json")
+        zarr.create_array(
+            fresh,
+            shape=(0, *image.shape),
+            chunks=chunk,
+            dtype=image.dtype,
+            compressors=None,
+            chunk_key_encoding=encoding,
+        )
+        (Path(fresh) / _LAYOUT_FILE).replace(folder / _LAYOUT_FILE)
 
 
-def _is_plain(folder: Path) -> bool:
-    """Whether chunks hold whole frames and nothing but their values: otherwise only Tiled may write them."""
+def _frames_of_a_plain_chunk(folder: Path, node: nodes.Node) -> int | None:
+    """How many frames a chunk holds; None where chunks are anything else than whole frames as `_lay_out` wants them:
+    then only Tiled may write them."""
     with _failures(folder):
         array = _open(folder, "r")
-    whole = array.chunks[1:] == array.shape[1:] and array.shards is None
-    return bool(whole and not array.compressors and not array.filters)
+    plain = not array.compressors and not array.filters and array.shards is None and array.dtype == node.dtype
+    whole = array.chunks[1:] == array.shape[1:] == node.shape[1:]
+    named = array.metadata.encode_chunk_key((7, 0, 0)) == _CHUNK_FILE.format(7)
+    return int(array.chunks[0]) if plain and whole and named else None
 
 
 def _open(folder: Path, mode: Any) -> Any:

@@ -99,9 +99,9 @@ class TomogramReader:
 
     def angle_of_run(self) -> dict[str, float]:
         """Degrees of the last projection of each run, without those that were withdrawn."""
-        metadata = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).metadata
-        gone = set(metadata.get(layout.WITHDRAWN) or [])
-        table = self._frames(("role", "index", "angle", "run_uid"))
+        path = layout.node_path(self.key, layout.FRAMES)
+        gone = set(nodes.get_node(self._wire, path).metadata.get(layout.WITHDRAWN) or [])
+        table = nodes.read_table(self._wire, path, ("role", "index", "angle", "run_uid"))
         rows = zip(table["role"], table["index"], table["angle"], table["run_uid"], strict=True)
         return {uid: layout.number(angle) for role, row, angle, uid in rows if role == "projection" and row not in gone}
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 
 import numpy as np
 import pytest
 import zarr
 
+from pfitre_service.errors import StoreError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store import frame_array, layout, nodes
 from pfitre_service.store.failure import StoreUnavailableError
@@ -140,35 +143,59 @@ def test_an_array_with_compressed_chunks_is_left_to_tiled(beside, remote, key, m
 def test_another_folder_than_the_servers_is_left_alone(server, beside, key, make_frames, tmp_path):
     beside.create(key, {})
     beside.acquisition_writer(key).append(make_frames(1))
+    shutil.copytree(server.data_dir / "data", tmp_path / "data")
     assert isinstance(open_frames(beside._wire, key, "projection", tmp_path), RemoteFrames)
     assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), LocalFrames)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_out_of_the_data_folder_is_not_followed(beside, key, make_frames, server, tmp_path):
-    outside = tmp_path / "outside"
-    data_dir = tmp_path / "data-dir"
     beside.create(key, {})
     beside.acquisition_writer(key).append(make_frames(1))
-    folder_of(server, key).rename(outside)
-    (data_dir / "data" / "tomograms" / key.id).mkdir(parents=True)
-    (data_dir / "data" / "tomograms" / key.id / "projections").symlink_to(outside)
-    assert isinstance(open_frames(beside._wire, key, "projection", data_dir), RemoteFrames)
+    outside = folder_of(server, key).rename(tmp_path / "outside")
+    folder_of(server, key).symlink_to(outside)
+    assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), RemoteFrames)
 
 
 def test_a_folder_that_cannot_be_written_is_waited_for(beside, key, make_frames, server):
     beside.create(key, {})
     writer = beside.acquisition_writer(key)
     writer.append(make_frames(1))
-    chunks = folder_of(server, key) / "c"
-    kept = chunks.rename(chunks.with_name("kept"))
-    chunks.write_text("a file where a folder should be")
-    with pytest.raises(StoreUnavailableError, match="the data folder cannot be used"):
+    chunk = folder_of(server, key) / "c.0.0.0"
+    kept = chunk.rename(chunk.with_name("kept"))
+    chunk.mkdir()
+    with pytest.raises(StoreUnavailableError, match="the data folder cannot be used: Is a directory"):
         writer.append(make_frames(1, first=2))
-    chunks.unlink()
-    kept.rename(chunks)
+    chunk.rmdir()
+    kept.rename(chunk)
     assert writer.append(make_frames(1, first=2)).stored == 1
     assert numbers(beside.reader(key)) == [1, 2]
+
+
+def test_an_array_whose_folder_is_gone_is_not_made_again_elsewhere(beside, key, make_frames, server, tmp_path):
+    beside.create(key, {})
+    writer = beside.acquisition_writer(key)
+    writer.append(make_frames(1))
+    away = folder_of(server, key).rename(tmp_path / "away")  # as when a disk is not mounted any more
+    with pytest.raises(StoreUnavailableError, match="No such file or directory"):
+        writer.append(make_frames(1, first=2))
+    assert not folder_of(server, key).exists()
+    away.rename(folder_of(server, key))
+    assert writer.append(make_frames(1, first=2)).stored == 1
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+@pytest.mark.parametrize("left", [None, 0, 6 * 10 * 2 * 2])
+def test_frames_that_are_gone_from_the_disk_are_an_error_and_never_zeros(left, beside, key, make_frames, server):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(5))
+    chunk = folder_of(server, key) / "c.0.0.0"
+    if left is None:
+        chunk.unlink()
+    else:
+        os.truncate(chunk, left)
+    with pytest.raises(StoreError, match="should hold 3 frames from 0 on|No such file"):
+        numbers(beside.reader(key))
+    assert numbers(beside.reader(key), start=3) == [4, 5]
 
 
 def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server, catalog, make_frames, monkeypatch):
