@@ -1,4 +1,4 @@
-"""`pfitre bench stream`: frames from a publisher through 0MQ into the catalogue, at the pace of a detector.
+"""`pfitre bench stream`: frames into the catalogue, through 0MQ or a growing file, at a detector's pace.
 
 Nothing is simulated but the detector: bluesky's own publisher in a process of its own, a whole service (proxy, ingest,
 Tiled, worker) with its own supervisor, on the disk of a temporary folder. What was stored is read back from the
@@ -7,11 +7,14 @@ catalogue, frame by frame. Beside it, one process writes the same bytes to the s
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,15 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.bench.stream_publisher import Sent, publish, stamp
+from pfitre_service.bench.bare_write import bare_write
+from pfitre_service.bench.stream_detectors import stamp
+from pfitre_service.bench.stream_publisher import Sent, publish
 from pfitre_service.bench.stream_service import StreamService, wait_for
 from pfitre_service.errors import ServiceError
 
-_LOOK_S = 0.2
+_LOOK_S = 0.5  # each costs the catalogue 30 ms of its time
 _HEARD_S = 30.0
 _STALLED_S = 30.0
 _READ_FRAMES = 512
-_BARE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class StreamParameters:
     """(row, column) of a uint16 frame."""
     seconds: float = 60.0
     """Length of the scan."""
+    file: bool = False
+    """Whether frames come in an HDF5 file that grows, and not in the documents."""
 
     @property
     def frames(self) -> int:
@@ -58,14 +64,18 @@ def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None 
 
     Raises ServiceError when the service does not start, or hears nothing.
     """
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="pfitre-bench-", dir=folder) as name:
-        service = StreamService(Path(name), ports)
-        with service.running():
-            result = _stream(parameters, service)
-        bare = _bare_write(parameters, Path(name) / "bare")
+        frames, service = Path(name) / "frames", StreamService(Path(name) / "data", ports)
+        with service.running([f"documents.roots={json.dumps([str(frames)])}"]):
+            result = _stream(parameters, service, frames if parameters.file else None)
+        shutil.rmtree(frames, ignore_errors=True)
+        bare = bare_write(Path(name) / "bare", parameters.shape, parameters.frames)
     path = sum(result["cpu_ms_per_frame"].get(process, 0.0) for process in ("proxy", "ingest", "tiled"))
     return {
         **asdict(parameters),
+        "cores": os.cpu_count(),
+        "load_before": load,
         "megabytes_per_second": parameters.rate * parameters.frame_bytes / 1e6,
         **result,
         "bare_write": bare,
@@ -74,45 +84,14 @@ def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None 
     }
 
 
-def render(result: dict[str, Any]) -> str:
-    """The result for people."""
-    lag, bare = result["lag_seconds"], result["bare_write"]
-    cpu = ", ".join(f"{name} {value:.2f}" for name, value in result["cpu_ms_per_frame"].items())
-    over = "" if result["cpu_over_bare_write"] is None else f", {result['cpu_over_bare_write']:.0f} times the CPU"
-    return "\n".join(
-        [
-            f"{result['shape'][0]} x {result['shape'][1]} uint16 at {result['achieved_rate']:.0f} of "
-            f"{result['rate']:g} a second for {result['seconds']:g} s ({result['megabytes_per_second']:.0f} MB/s)",
-            f"sent {result['sent']}, stored {result['stored']}, lost {result['lost']}, refused {result['refused']}, "
-            f"wrong {result['wrong']}",
-            f"from event to stored row: median {lag['median']:.2f} s, 95 % {lag['p95']:.2f} s, "
-            f"longest {lag['max']:.2f} s, last frame {lag['at_end']:.2f} s (read every {_LOOK_S:g} s)",
-            f"CPU ms a frame: {cpu}",
-            f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, "
-            f"{bare['cpu_ms_per_frame']:.3f} ms of CPU a frame; "
-            f"the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",
-        ]
-    )
-
-
-def _stream(parameters: StreamParameters, service: StreamService) -> dict[str, Any]:
-    spawner = multiprocessing.get_context("spawn")
-    link, far = spawner.Pipe()
-    arguments = (service.publish_address, parameters.frames, parameters.rate, parameters.shape, far)
-    publisher = spawner.Process(target=publish, args=arguments, name="bench-publisher", daemon=True)
-    publisher.start()
-    far.close()
-    try:
+def _stream(parameters: StreamParameters, service: StreamService, folder: Path | None) -> dict[str, Any]:
+    with _publisher(parameters, service.publish_address, folder) as link:
         wait_for(lambda: service.ingest().get("documents", {}).get("stop"), _HEARD_S, "ingest heard no document")
         before = service.cpu_seconds()
         link.send("heard")
         looks, sent = _watch(link.recv(), link, service)
         after, ingest = service.cpu_seconds(), service.ingest()
         link.send("done")
-        publisher.join(_HEARD_S)
-    finally:
-        publisher.kill()
-        publisher.join()
     cpu = {"publisher": sent.cpu_seconds, **{name: after[name] - before[name] for name in before}}
     stored = int(looks[-1, 1])
     return {
@@ -120,6 +99,7 @@ def _stream(parameters: StreamParameters, service: StreamService) -> dict[str, A
         "stored": stored,
         "lost": parameters.frames - stored,
         "refused": int(ingest["refused_by_store"]) + sum(ingest["refused"].values()),
+        "unreadable": int(ingest["files"]["unreadable_frames"]),
         "wrong": _wrong(service, sent.run_uid, stored),
         "achieved_rate": (parameters.frames - 1) / max(float(np.ptp(sent.times)), 1e-9),
         "stored_megabytes_per_second": stored * parameters.frame_bytes / 1e6 / float(looks[-1, 0] - sent.times[0]),
@@ -127,6 +107,26 @@ def _stream(parameters: StreamParameters, service: StreamService) -> dict[str, A
         "cpu_ms_per_frame": {name: 1e3 * seconds / parameters.frames for name, seconds in cpu.items()},
         "cpu_share": {name: seconds / float(looks[-1, 0] - sent.times[0]) for name, seconds in cpu.items()},
     }
+
+
+@contextmanager
+def _publisher(parameters: StreamParameters, address: str, folder: Path | None) -> Iterator[Connection]:
+    """The publisher's process, and the pipe to it. Raises ServiceError where it ends before its time."""
+    spawner = multiprocessing.get_context("spawn")
+    link, far = spawner.Pipe()
+    arguments = (address, parameters.frames, parameters.rate, parameters.shape, folder, far)
+    process = spawner.Process(target=publish, args=arguments, name="bench-publisher", daemon=True)
+    process.start()
+    far.close()
+    try:
+        yield link
+        process.join(_HEARD_S)
+    except (EOFError, BrokenPipeError) as error:
+        raise ServiceError("the publisher's process ended before its time; what it said is above") from error
+    finally:
+        process.kill()
+        process.join()
+        link.close()
 
 
 def _watch(run_uid: str, link: Connection, service: StreamService) -> tuple[NDArray[np.float64], Sent]:
@@ -159,6 +159,7 @@ def _lag(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[str, fl
         "p95": float(np.percentile(lags, 95)),
         "max": float(lags.max()),
         "at_end": float(lags[-1]),
+        "resolution": _LOOK_S,
     }
 
 
@@ -170,20 +171,3 @@ def _wrong(service: StreamService, run_uid: str, stored: int) -> int:
         found = np.frombuffer(service.first_pixels(run_uid, first, stop), np.uint16).reshape(-1, 2)
         wrong += int(np.any(found != [stamp(number) for number in range(first, stop)], axis=1).sum())
     return wrong
-
-
-def _bare_write(parameters: StreamParameters, path: Path) -> dict[str, float]:
-    """The same bytes, 1 GiB of them at most, written to a file of the same disk a frame at a time, and synced."""
-    frames = max(1, min(parameters.frames, _BARE_BYTES // parameters.frame_bytes))
-    frame = np.random.default_rng(0).integers(0, 1 << 16, parameters.shape, np.uint16)
-    begin, cpu = time.perf_counter(), time.process_time()
-    with path.open("wb", buffering=0) as file:
-        for _ in range(frames):
-            file.write(frame.data)
-        cpu = time.process_time() - cpu
-        os.fsync(file.fileno())
-    seconds = time.perf_counter() - begin
-    return {
-        "megabytes_per_second": frames * parameters.frame_bytes / 1e6 / seconds,
-        "cpu_ms_per_frame": 1e3 * cpu / frames,
-    }

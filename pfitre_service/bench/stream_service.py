@@ -26,11 +26,11 @@ PORTS = 8
 class StreamService:
     """What the benchmark asks of a running service, from outside, as anybody might."""
 
-    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
+    def __init__(self, data_dir: Path, ports: Sequence[int]) -> None:
         tiled, publish, subscribe, *health = ports
         names = ("supervisor", "tiled", "proxy", "ingest", "worker")
         self.publish_address = f"127.0.0.1:{publish}"
-        self.data_dir = folder / "data"
+        self.data_dir = data_dir
         self._health = f"http://127.0.0.1:{health[0]}/health"
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{tiled}/api/v1/", timeout=20.0)
         self.settings = [

@@ -75,8 +75,18 @@ def quality(
 
 @app.command()
 def stream(
-    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second.")] = 500.0,
-    shape: Annotated[str, typer.Option(help="Rows x columns of a frame.", metavar="ROWSxCOLUMNS")] = "256x256",
+    file: Annotated[
+        bool, typer.Option("--file", help="Frames in an HDF5 file that grows, announced by stream datums.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second.  [default: 500, with --file 10]")
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows x columns of a frame.  [default: 256x256, with --file 2048x2048]", metavar="ROWSxCOLUMNS"
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
     folder: Annotated[
         Path | None,
@@ -84,18 +94,25 @@ def stream(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Frames from a real publisher through 0MQ into the catalogue of a whole service: how many, how late, at what cost.
+    """Frames from a real publisher into the catalogue of a whole service: how many, how late, at what cost.
 
     Examples:
       pfitre bench stream
+      pfitre bench stream --file
       pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
     """
-    from pfitre_service.bench.stream import StreamParameters, render, run
+    from pfitre_service.bench.stream import StreamParameters, run
+    from pfitre_service.bench.stream_display import render
     from pfitre_service.bench.stream_service import PORTS
     from pfitre_service.service.ports import free_ports
 
     Logging.set_up(logging.WARNING)
-    parameters = StreamParameters(rate=rate, shape=_shape(shape), seconds=seconds)
+    parameters = StreamParameters(
+        rate=rate or (10.0 if file else 500.0),
+        shape=_shape(shape or ("2048x2048" if file else "256x256")),
+        seconds=seconds,
+        file=file,
+    )
     result = run(parameters, free_ports(PORTS), folder)
     if as_json:
         print_json(result)
