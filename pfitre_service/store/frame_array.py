@@ -11,7 +11,8 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,8 @@ from pfitre_service.store.wire import Wire
 
 # A chunk of several frames: few files, and short lists of chunks in the catalogue; yet one frame of it is quickly read.
 _CHUNK_BYTES = 4 << 20
+# One request: large enough to hide the 60 ms that each costs, small enough for memory on both sides.
+_REQUEST_BYTES = 32 << 20
 _CHUNK_FILE = "c.{}.0.0"
 _LAYOUT_FILE = "zarr.json"
 
@@ -61,7 +64,10 @@ class RemoteFrames:
         self._path = path
 
     def write(self, images: Sequence[NDArray[Any]], first: int) -> None:
-        nodes.write_rows_of_array(self._wire, self._path, np.stack(images), first)
+        each = max(1, _REQUEST_BYTES // images[0].nbytes)
+        for done in range(0, len(images), each):
+            rows = np.stack(images[done : done + each])
+            nodes.write_rows_of_array(self._wire, self._path, rows, first + done)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         rows: NDArray[Any] = nodes.read_rows_of_array(self._wire, self._path, first, stop, self.shape, self.dtype)
@@ -87,8 +93,12 @@ class LocalFrames:
         """
         stop = first + len(images)
         with _failures(self._folder):
-            for begin, end in self._pieces(first, stop):
-                self._write_piece(images[begin - first : end - first], begin)
+            with ExitStack() as opened:
+                # All are written before the first one is waited for: so the disk has more to do at a time.
+                pieces = self._pieces(first, stop)
+                files = [self._write_piece(images[begin - first : end - first], begin, opened) for begin, end in pieces]
+                for file in files:
+                    os.fsync(file.fileno())
             array = _open(self._folder, "r+")
             if array.shape[0] != stop:
                 array.resize((stop, *self.shape))
@@ -118,16 +128,16 @@ class LocalFrames:
     def _frame_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def _write_piece(self, images: Sequence[NDArray[Any]], first: int) -> None:
+    def _write_piece(self, images: Sequence[NDArray[Any]], first: int, opened: ExitStack) -> BufferedRandom:
         path, offset = self._place(first)
         path.touch()
-        with path.open("r+b") as file:
-            file.truncate(self._length * self._frame_bytes)  # zarr reads whole chunks only
-            file.seek(offset)
-            for image in images:
-                file.write(image.data)
-            file.flush()
-            os.fsync(file.fileno())
+        file = opened.enter_context(path.open("r+b"))
+        file.truncate(self._length * self._frame_bytes)  # zarr reads whole chunks only
+        file.seek(offset)
+        for image in images:
+            file.write(image.data)
+        file.flush()
+        return file
 
     def _read_piece(self, images: NDArray[Any], first: int) -> None:
         path, offset = self._place(first)
