@@ -100,10 +100,10 @@ def _stream(parameters: StreamParameters, service: StreamService, folder: Path |
         "lost": parameters.frames - stored,
         "refused": int(ingest["refused_by_store"]) + sum(ingest["refused"].values()),
         "unreadable": int(ingest["files"]["unreadable_frames"]),
-        "wrong": _wrong(service, sent.run_uid, stored),
+        "wrong": count_wrong(service, sent.run_uid, stored),
         "achieved_rate": (parameters.frames - 1) / max(float(np.ptp(sent.times)), 1e-9),
         "stored_megabytes_per_second": stored * parameters.frame_bytes / 1e6 / float(looks[-1, 0] - sent.times[0]),
-        "lag_seconds": _lag(looks, sent.times),
+        "lag_seconds": lag_seconds(looks, sent.times),
         "cpu_ms_per_frame": {name: 1e3 * seconds / parameters.frames for name, seconds in cpu.items()},
         "cpu_share": {name: seconds / float(looks[-1, 0] - sent.times[0]) for name, seconds in cpu.items()},
     }
@@ -147,7 +147,7 @@ def _watch(run_uid: str, link: Connection, service: StreamService) -> tuple[NDAr
     return np.array(looks), sent
 
 
-def _lag(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[str, float]:
+def lag_seconds(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[str, float]:
     """Seconds from each event to the look that first counted it; frames that were never counted are left out."""
     counted = min(int(looks[-1, 1]), len(times))
     if not counted:
@@ -163,7 +163,7 @@ def _lag(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[str, fl
     }
 
 
-def _wrong(service: StreamService, run_uid: str, stored: int) -> int:
+def count_wrong(service: StreamService, run_uid: str, stored: int) -> int:
     """Stored frames that are not the one that was sent in their place."""
     wrong = 0
     for first in range(0, stored, _READ_FRAMES):

@@ -49,7 +49,7 @@ def publish(
             _publish_empty_run(publisher)
         link.recv()
         with closing(InlineDetector(shape) if folder is None else FileDetector(shape, folder)) as detector:
-            link.send(_publish_run(publisher, detector, frames, rate, link))
+            link.send(publish_run(publisher, detector, frames, rate, link))
         link.recv()  # what is still on its way in the socket would be lost with it
 
 
@@ -61,7 +61,7 @@ def _publish_empty_run(publish: Publish) -> None:
     publish("stop", run.compose_stop())
 
 
-def _publish_run(publish: Publish, detector: StreamDetector, frames: int, rate: float, link: Connection) -> Sent:
+def publish_run(publish: Publish, detector: StreamDetector, frames: int, rate: float, link: Connection) -> Sent:
     """One run as a step scan with an area detector gives it."""
     from event_model import compose_run
 
