@@ -57,7 +57,7 @@ class AcquisitionWriter:
         self._arrays: dict[Role, FrameArray] = {}
         self._rows: dict[Role, int] = dict.fromkeys(layout.ARRAY_OF_ROLE, 0)
         self._ids: set[FrameId] = set()
-        self._partitions = 1  # of `frames`, as the catalogue was last told
+        self._partitions = 0  # of `frames`, as far as the catalogue is known to know of them
         self._in_step = False
         self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
 
@@ -123,7 +123,7 @@ class AcquisitionWriter:
         table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
         self._ids = set(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
         self._rows = {role: table["role"].count(role) for role in layout.ARRAY_OF_ROLE}
-        self._partitions = layout.partition_of(len(self._ids)) + 1
+        self._partitions = 0
         self._arrays = {}
         for role in layout.ARRAY_OF_ROLE:
             with suppress(StoreMissingError):

@@ -223,3 +223,15 @@ def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server,
     client = from_uri(server.url, api_key=server.api_key)
     assert list(client["tomograms", key.id, "frames"].read()["angle"]) == list(range(1, 21))
     client.context.close()
+
+
+@pytest.mark.parametrize("stored", [4, 9])
+def test_a_new_writer_begins_a_partition_that_plain_clients_know_of(stored, beside, key, make_frames, monkeypatch):
+    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(stored))  # all in the first partition, which is full now
+    beside.acquisition_writer(key).append(make_frames(2, first=stored + 1))
+    frames = nodes.get_node(beside._wire, layout.node_path(key, "frames"))
+    assert frames.structure["npartitions"] == stored // 4 + 1
+    assert len(beside.reader(key).frame_ids()) == stored + 2
+    assert beside.acquisition_writer(key).append(make_frames(stored + 2)).duplicates == stored + 2
