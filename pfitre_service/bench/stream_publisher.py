@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pfitre_service.bench.stream_detectors import FileDetector, InlineDetector, StreamDetector
 
 _GREETING_S = 0.2
+_SMALL, _SMALL_FRAMES, _SMALL_RATE = (256, 256), 60, 100.0
 _FIRST_ANGLE, _LAST_ANGLE = -70.0, 70.0
 
 Publish = Callable[[str, dict[str, Any]], None]
@@ -38,7 +39,8 @@ def publish(
     """Publish one run of `frames` uint16 images of `shape` (row, column) at `rate` a second to the proxy at `address`.
 
     The images stand in the events; with a `folder`, they lie in an HDF5 file there, which grows (SWMR) while stream
-    datums announce what is in it.
+    datums announce what is in it. A small scan goes before that one: frames in files are large, and the worker shall
+    have something to do that any machine can hold in memory.
     Empty runs are sent first, until `link` says that one has arrived: a socket that connected a moment ago loses what
     it sends. The run's uid goes up `link` before its first event, `Sent` after its stop document.
     """
@@ -48,8 +50,10 @@ def publish(
         while not link.poll(_GREETING_S):
             _publish_empty_run(publisher)
         link.recv()
+        if folder is not None:
+            publish_run(publisher, InlineDetector(_SMALL), _SMALL_FRAMES, _SMALL_RATE)
         with closing(InlineDetector(shape) if folder is None else FileDetector(shape, folder)) as detector:
-            link.send(publish_run(publisher, detector, frames, rate, link))
+            link.send(publish_run(publisher, detector, frames, rate, on_start=link.send))
         link.recv()  # what is still on its way in the socket would be lost with it
 
 
@@ -61,14 +65,20 @@ def _publish_empty_run(publish: Publish) -> None:
     publish("stop", run.compose_stop())
 
 
-def publish_run(publish: Publish, detector: StreamDetector, frames: int, rate: float, link: Connection) -> Sent:
-    """One run as a step scan with an area detector gives it."""
+def publish_run(
+    publish: Publish,
+    detector: StreamDetector,
+    frames: int,
+    rate: float,
+    on_start: Callable[[str], None] = lambda run_uid: None,
+) -> Sent:
+    """One run as a step scan with an area detector gives it; `on_start` is told its uid."""
     from event_model import compose_run
 
     times, cpu_before = np.zeros(frames), time.process_time()
     run = compose_run(metadata={"plan_name": "bench_stream", "num_points": frames, "motors": ["theta"]})
     publish("start", run.start_doc)
-    link.send(run.start_doc["uid"])
+    on_start(run.start_doc["uid"])
     keys = {"theta": {"source": "bench", "dtype": "number", "shape": [], "units": "deg"}, "image": detector.data_key}
     stream = run.compose_descriptor(name="primary", data_keys=keys)
     publish("descriptor", stream.descriptor_doc)
