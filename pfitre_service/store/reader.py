@@ -133,9 +133,10 @@ class TomogramReader:
     def references(self) -> TomogramReader:
         """Where the flats and darks of this tomogram are: with it, or with another that its run named for them."""
         other = layout.references_of(self.metadata())
-        if other is None or any(self.counts()[role] for role in ("flat", "dark")):
+        if other is None:
             return self
-        return TomogramReader(self._wire, other, self._data_dir)
+        counts = self.counts()
+        return self if counts["flat"] or counts["dark"] else TomogramReader(self._wire, other, self._data_dir)
 
     def volume(self) -> NDArray[np.float32] | None:
         """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""
