@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.errors import StoreError
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import FramesRefusedError, StoreMissingError, StoreUnavailableError
@@ -171,11 +172,20 @@ class AcquisitionWriter:
     def _append_rows(self, columns: Mapping[str, Sequence[Any]]) -> None:
         path = layout.node_path(self.key, layout.FRAMES)
         partition = layout.partition_of(sum(self._rows.values()))
-        schema = layout.table_schema(layout.FRAME_COLUMNS)
         if partition >= self._partitions:
-            nodes.announce_partitions(self._wire, path, partition + 1)
-            self._partitions = partition + 1
+            self._announce_partitions(path, partition + 1)
+        schema = layout.table_schema(layout.FRAME_COLUMNS)
         nodes.append_to_table(self._wire, path, columns, schema, partition=partition)
+
+    def _announce_partitions(self, path: str, count: int) -> None:
+        try:
+            nodes.announce_partitions(self._wire, path, count)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            # A facility's server may not let this key change what it knows of a table. The rows are there all the same.
+            logger.warning("tomogram %s: Tiled's own clients will not see all rows of `frames`: %s", self.key, error)
+        self._partitions = count
 
     def _array(self, role: Role, image: NDArray[Any]) -> FrameArray:
         """The array of `role`, which is made for frames like `image` where there is none."""

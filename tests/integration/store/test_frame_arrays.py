@@ -235,3 +235,24 @@ def test_a_new_writer_begins_a_partition_that_plain_clients_know_of(stored, besi
     assert frames.structure["npartitions"] == stored // 4 + 1
     assert len(beside.reader(key).frame_ids()) == stored + 2
     assert beside.acquisition_writer(key).append(make_frames(stored + 2)).duplicates == stored + 2
+
+
+def test_a_key_that_may_not_announce_partitions_stores_all_rows_and_says_what_is_not_seen(
+    remote, key, make_frames, monkeypatch, caplog
+):
+    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+    remote.create(key, {})
+    send = remote._wire.send_json
+
+    def without_the_scope(method, path, *arguments):
+        if path.startswith("data_source/"):
+            raise StoreError(f"Tiled answered 403 to {method} {path}: Not enough permissions")
+        send(method, path, *arguments)
+
+    monkeypatch.setattr(remote._wire, "send_json", without_the_scope)
+    writer = remote.acquisition_writer(key)
+    for first in range(1, 11, 2):
+        writer.append(make_frames(2, first=first))
+    assert numbers(remote.reader(key)) == list(range(1, 11))
+    assert len(remote.reader(key).frame_ids()) == 10
+    assert caplog.text.count("will not see all rows") == 2
