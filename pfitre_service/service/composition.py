@@ -18,7 +18,7 @@ from pfitre_service.service.connection import api_key
 from pfitre_service.service.ingestion import ingest_process
 from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
 
-_WORKER_NICENESS = 10
+_WORKER_NICENESS = 5
 
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
