@@ -138,7 +138,7 @@ def load_settings(profile: Path | None = None, overrides: Mapping[str, Any] | No
     Raises SettingsError that names every key at fault.
     """
     tree = load_profile(profile) if profile is not None else {}
-    tree = _merged(_merged(tree, environment_tree(os.environ)), overrides or {})
+    tree = merged(merged(tree, environment_tree(os.environ)), overrides or {})
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -203,11 +203,12 @@ def _environment_value(key: str, text: str) -> Any:
         raise SettingsError(f'{key} must be a JSON list such as ["primary"]; got {text!r}: {error}') from error
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees in one; where both name a setting, `over` counts."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
 

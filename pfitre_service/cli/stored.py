@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from pfitre_service.cli.options import JsonOption, Logging, ProfileOption, SetOption, print_json, settings_of
+from pfitre_service.cli.options import (
+    JsonOption,
+    Logging,
+    ProfileOption,
+    SetOption,
+    overrides_of,
+    print_json,
+    settings_of,
+)
 
 app = typer.Typer()
 
@@ -55,6 +63,58 @@ def reconstruct(
         device=device,
         overwrite=overwrite,
         settings=settings_of(profile, None, set_),
+    )
+    if as_json:
+        print_json(summary)
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="File of documents (JSON lines), scan file or folder, Tiled address of a catalogue or run, or profile:NAME."
+        ),
+    ],
+    run: Annotated[
+        str | None, typer.Option(help="Uid, its beginning, or scan id.  [default: all of a file; the newest stored]")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="Times as fast as it was, or max: as fast as it is taken without loss.")
+    ] = "max",
+    keep_uids: Annotated[
+        bool, typer.Option("--keep-uids", help="Send the uids as they are.  [default: new ones each time]")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the tomograms are final.")] = False,
+    embedded: Annotated[
+        Path | None,
+        typer.Option(help="Start a service of its own in this folder, and stop it when all is final."),
+    ] = None,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plays a stored run through the service as if it ran now.
+
+    Needs a running service, whose settings it must be given (profile and --set), or --embedded.
+
+    Examples:
+      pfitre replay documents.jsonl --speed 1
+      pfitre replay tooth.h5 --embedded replayed --json
+      pfitre replay http://127.0.0.1:8000 --run 5da75b34 --profile profiles/fxi --wait
+    """
+    from pfitre_service.service.replay import replay
+
+    Logging.set_up(logging.WARNING)
+    summary = replay(
+        source,
+        run=run,
+        speed=speed,
+        keep_uids=keep_uids,
+        wait=wait,
+        embedded=embedded,
+        profile=profile,
+        overrides=overrides_of(set_),
     )
     if as_json:
         print_json(summary)
