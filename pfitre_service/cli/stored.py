@@ -73,7 +73,7 @@ def replay(
     source: Annotated[
         str,
         typer.Argument(
-            help="File of documents (JSON lines), scan file or folder, Tiled address of a catalogue or run, or profile:NAME."
+            help="File of documents, scan file or folder, Tiled address of a catalogue or run, or profile:NAME."
         ),
     ],
     run: Annotated[

@@ -112,7 +112,6 @@ def replay(
     with console.status(f"opening {source}"):
         stored = stored_documents(source, run, settings.documents)
     console.print(stored.source, highlight=False)
-    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if embedded is not None:
             supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())
@@ -121,14 +120,16 @@ def replay(
         link = stack.enter_context(LiveLink.connected(settings))
         catalog = stack.enter_context(connect_catalog(settings))
         player = Player(link, factor, None if keep_uids else NewUids())
+        began = time.monotonic()
         player.play(stored, console)
         with console.status("storing"):
             details = link.until_taken()
+        seconds = time.monotonic() - began
         if wait or embedded is not None:
             with console.status("waiting for the final volume"):
                 _until_settled(catalog, player.runs)
         tomograms = _tomograms_of(catalog, player.runs)
-    summary = _summary(stored, player, tomograms, details, time.monotonic() - began)
+    summary = _summary(stored, player, tomograms, details, seconds)
     _say(console, summary)
     return summary
 
@@ -205,7 +206,7 @@ def _say(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     sent = ", ".join(f"{count} {name}" for name, count in summary["documents_sent"].items())
-    yield f"sent in {summary['seconds']:.1f} s: {sent}"
+    yield f"sent and stored in {summary['seconds']:.1f} s: {sent}"
     yield from (f"[yellow]left out: {fault}[/yellow]" for fault in summary["left_out"])
     for one in summary["tomograms"]:
         frames = ", ".join(f"{count} {role}s" for role, count in one["frames"].items())

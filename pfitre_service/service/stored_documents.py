@@ -70,10 +70,8 @@ def faults_of(lines: JsonLines) -> list[str]:
 def _of_catalogue(source: str, run: str | None, rules: DocumentRules) -> StoredDocuments:
     from pfitre_service.store.runs import StoredRuns, documents_of_run  # the Tiled client: two seconds
 
-    if source.startswith(PROFILE):
-        runs = StoredRuns.of_profile(source.removeprefix(PROFILE))
-    else:
-        runs = StoredRuns.at(source)
+    name = source.removeprefix(PROFILE)
+    runs = StoredRuns.at(source) if name == source else StoredRuns.of_profile(name)
     node = runs.run(run)
     uid = node.metadata["start"]["uid"]
     return StoredDocuments(f"run {uid} in {source.partition('?')[0]}", documents_of_run(node, _readable(rules)))

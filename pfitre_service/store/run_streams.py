@@ -54,7 +54,10 @@ class StoredStream:
         from bluesky_tiled_plugins.exporters import build_descriptor_docs
 
         descriptors = build_descriptor_docs(dict(node.metadata), stream_name=name, run_start_uid=run_uid)
-        keys, rows, arrays, files = descriptors[0]["data_keys"], {}, {}, []
+        keys = descriptors[0]["data_keys"]
+        rows: dict[int, dict[str, Any]] = {}
+        arrays: dict[str, Any] = {}
+        files: list[FileArray] = []
         for part, child in node.items():
             if part not in keys:
                 for row in child.read().to_dict(orient="records"):
@@ -193,7 +196,7 @@ def _file_of(key: str, child: Any, descriptor: Mapping[str, Any], readable: Call
 
 
 def _check_whole(path: str, dataset: str, shape: tuple[int, ...]) -> None:
-    """A file with more than the stream's frames has those of other streams too, in an order that Tiled does not keep."""
+    """A file with more than the stream's frames has those of other streams too, and Tiled keeps no order of them."""
     import h5py
 
     try:

@@ -1,6 +1,6 @@
-"""Bluesky runs that bluesky-tiled-plugins' TiledWriter stored in a Tiled catalogue, as the documents they were made of.
+"""Bluesky runs that bluesky-tiled-plugins' TiledWriter stored in Tiled, as the documents they were made of.
 
-Tiled can export the documents of a run only where its server was set up for it, and then with images as lists of numbers.
+Tiled exports the documents of a run only where its server was set up for it, and then with images as lists of numbers.
 So they are put together here: events from the table and arrays of each stream; files as `stream_resource` and
 `stream_datum` where this machine may read them, else as images that Tiled reads.
 """
