@@ -79,6 +79,9 @@ def replay(
     run: Annotated[
         str | None, typer.Option(help="Uid, its beginning, or scan id.  [default: all of a file; the newest stored]")
     ] = None,
+    axis: Annotated[
+        float | None, typer.Option(help="Column of the rotation axis of a scan file.  [default: the middle]")
+    ] = None,
     speed: Annotated[
         str, typer.Option(help="Times as fast as it was, or max: as fast as it is taken without loss.")
     ] = "max",
@@ -109,6 +112,7 @@ def replay(
     summary = replay(
         source,
         run=run,
+        axis=axis,
         speed=speed,
         keep_uids=keep_uids,
         wait=wait,

@@ -17,8 +17,12 @@ from pfitre_service.ingest.stored_scan import StoredScan
 Document = tuple[str, dict[str, Any]]
 
 
-def documents_of_scan(scan: StoredScan, rules: DocumentRules, *, frame_s: float) -> Iterator[Document]:
+def documents_of_scan(
+    scan: StoredScan, rules: DocumentRules, *, frame_s: float, axis: float | None = None
+) -> Iterator[Document]:
     """One run in the words of `rules` (streams, data keys, unit of angles), a frame every `frame_s` seconds from now.
+
+    axis: column of the rotation axis, if it is known.
 
     Raises `InputError` where `rules` read no images and angles in events.
     """
@@ -27,14 +31,15 @@ def documents_of_scan(scan: StoredScan, rules: DocumentRules, *, frame_s: float)
             "a scan file becomes events with an image and an angle each, which this profile does not read "
             f'(documents.angle_from = {rules.angle_from!r}): leave it out, or add --set documents.angle_from="event"'
         )
-    return _documents(scan, rules, frame_s)
+    return _documents(scan, rules, frame_s, axis)
 
 
-def _documents(scan: StoredScan, rules: DocumentRules, frame_s: float) -> Iterator[Document]:
+def _documents(scan: StoredScan, rules: DocumentRules, frame_s: float, axis: float | None) -> Iterator[Document]:
     uid, now = str(uuid.uuid4()), time.time()
     rotation, image = rules.rotation or "rotation", rules.image or "image"
     angles = np.deg2rad(scan.angles) if rules.angle_unit == "radians" else scan.angles
-    yield "start", _start(scan, uid, now, rotation)
+    known = {"pixel_size_nm": scan.pixel_size_nm, "rotation_axis": axis}
+    yield "start", _start(scan, uid, now, rotation) | {key: value for key, value in known.items() if value is not None}
     takes: list[tuple[str, NDArray[Any] | None, NDArray[np.float64] | None]] = [
         (rules.dark_streams[0] if rules.dark_streams else "", scan.darks, None),
         (rules.flat_streams[0] if rules.flat_streams else "", scan.flats, None),
@@ -58,7 +63,6 @@ def _documents(scan: StoredScan, rules: DocumentRules, frame_s: float) -> Iterat
 
 
 def _start(scan: StoredScan, uid: str, now: float, rotation: str) -> dict[str, Any]:
-    pixel = {} if scan.pixel_size_nm is None else {"pixel_size_nm": scan.pixel_size_nm}
     return {
         "uid": uid,
         "time": now,
@@ -67,7 +71,6 @@ def _start(scan: StoredScan, uid: str, now: float, rotation: str) -> dict[str, A
         "motors": [rotation],
         "num_projections": len(scan.projections),
         "measurement": scan.measurement,
-        **pixel,
     }
 
 

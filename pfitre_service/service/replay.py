@@ -64,13 +64,16 @@ class Player:
             for run in list(self._open):
                 now = time.time()
                 stop = {"uid": str(uuid.uuid4()), "run_start": run, "time": now, "exit_status": "abort", "reason": why}
-                self.send("stop", stop, as_it_is=True)
+                self._publish("stop", stop)
 
-    def send(self, name: str, document: dict[str, Any], *, as_it_is: bool = False) -> None:
+    def send(self, name: str, document: dict[str, Any]) -> None:
         """One document, when its time has come."""
-        if self.new_uids is not None and not as_it_is:
+        if self.new_uids is not None:
             document = self.new_uids.renamed(name, document)
         self._wait_for(document.get("time"))
+        self._publish(name, document)
+
+    def _publish(self, name: str, document: dict[str, Any]) -> None:
         self.link.publish(name, document)
         self.sent[name] += 1
         if name == "start":
@@ -95,6 +98,7 @@ def replay(
     source: str,
     *,
     run: str | None,
+    axis: float | None,
     speed: str,
     keep_uids: bool,
     wait: bool,
@@ -110,7 +114,7 @@ def replay(
     factor = speed_of(speed)
     settings = load_settings(profile, overrides) if embedded is None else _embedded(embedded, profile, overrides)
     with console.status(f"opening {source}"):
-        stored = stored_documents(source, run, settings.documents)
+        stored = stored_documents(source, run, settings.documents, axis)
     console.print(stored.source, highlight=False)
     with contextlib.ExitStack() as stack:
         if embedded is not None:

@@ -38,11 +38,12 @@ class StoredDocuments:
     """After reading: what could not be understood, in words."""
 
 
-def stored_documents(source: str, run: str | None, rules: DocumentRules) -> StoredDocuments:
+def stored_documents(source: str, run: str | None, rules: DocumentRules, axis: float | None = None) -> StoredDocuments:
     """The documents at `source`, of one run if `run` (a uid, its beginning, or a scan id) names it.
 
     source: a file of documents, a scan file or folder, the address of a Tiled catalogue or run, or `profile:NAME`; of a
-    catalogue, the newest run without `run`. Raises `InputError`, `SettingsError`, `StoreError`.
+    catalogue, the newest run without `run`. axis: column of the rotation axis of a scan file. Raises `InputError`,
+    `SettingsError`, `StoreError`.
     """
     if source.startswith(("http://", "https://", PROFILE)):
         return _of_catalogue(source, run, rules)
@@ -58,7 +59,7 @@ def stored_documents(source: str, run: str | None, rules: DocumentRules) -> Stor
     scan = read_scan(path)
     stacks = [stack for stack in (scan.darks, scan.flats, scan.projections) if stack is not None]
     total = sum(len(stack) + 1 for stack in stacks) + 2
-    return StoredDocuments(scan.source, documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S), total)
+    return StoredDocuments(scan.source, documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S, axis=axis), total)
 
 
 def faults_of(lines: JsonLines) -> list[str]:
@@ -74,7 +75,9 @@ def _of_catalogue(source: str, run: str | None, rules: DocumentRules) -> StoredD
     runs = StoredRuns.at(source) if name == source else StoredRuns.of_profile(name)
     node = runs.run(run)
     uid = node.metadata["start"]["uid"]
-    return StoredDocuments(f"run {uid} in {source.partition('?')[0]}", documents_of_run(node, _readable(rules)))
+    return StoredDocuments(
+        f"run {uid} in {source.partition('?')[0]}", runs.closed_after(documents_of_run(node, _readable(rules)))
+    )
 
 
 def _readable(rules: DocumentRules) -> Callable[[str], bool]:

@@ -52,6 +52,13 @@ class StoredRuns:
             raise StoreMissingError(f"there is no run {wanted or 'at all'} in {self._where}")
         return run
 
+    def closed_after(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """`documents`, and then the end of the connection."""
+        try:
+            yield from documents
+        finally:
+            self._node.context.close()
+
     def _newest(self) -> Any:
         return next((node for node in self._node.values()[::-1] if _is_run(node)), None)
 
