@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -122,3 +123,34 @@ def replay(
     )
     if as_json:
         print_json(summary)
+
+
+@app.command()
+def doctor(
+    run: Annotated[
+        str, typer.Option(help="File of documents or scan file; with --source a uid, its beginning, or a scan id.")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(help="Catalogue of the run: address of Tiled, or profile:NAME; or a file of many runs."),
+    ] = None,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explains, line by line, what the service would understand from a stored run. Exit code 1 when no volume.
+
+    Examples:
+      pfitre doctor --profile profiles/hxn-xrf --run documents.jsonl
+      pfitre doctor --profile profiles/fxi --source http://127.0.0.1:8000 --run 5da75b34
+    """
+    from pfitre_service.service.doctor import diagnose, render
+
+    Logging.set_up(logging.WARNING)
+    settings = settings_of(profile, None, set_)
+    diagnosis = diagnose(source or run, run if source else None, settings)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        render(diagnosis)
+    sys.exit(0 if diagnosis["understood"] else 1)
