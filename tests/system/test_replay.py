@@ -120,15 +120,19 @@ def test_thousands_of_documents_come_through_without_loss(replay, documents, tmp
     assert (tomogram["acquisition"], tomogram["frames"]["projection"]) == ("complete", 2000)
 
 
-def test_ctrl_c_ends_the_run_as_aborted(service, start_pfitre, arguments_for, inline, until):
-    folder = f"--set=data_dir={service.settings.data_dir.absolute()}"
-    settings = [folder, *arguments_for(service.settings)]
-    command = start_pfitre("replay", str(inline["file"]), "--speed", "0.01", *settings)
-    (run,) = until(lambda: service.ingest()["open_runs"], "the start of the replay")
+def test_ctrl_c_ends_the_run_as_aborted(service, start_pfitre, arguments_for, inline, until, tmp_path):
+    lines = [json.loads(line) for line in inline["file"].read_text().splitlines()]
+    lines[-2]["doc"]["time"] += 3600  # the last event is waited for
+    (tmp_path / "slow.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    settings = [f"--set=data_dir={service.settings.data_dir.absolute()}", *arguments_for(service.settings)]
+    command = start_pfitre("replay", str(tmp_path / "slow.jsonl"), "--speed", "1", *settings)
+    (run,) = until(
+        lambda: [one for one in service.ingest()["open_runs"] if one["projections"] == 15], "all but the last event"
+    )
     command.process.send_signal(signal.SIGINT)
     command.process.wait(20)
-    ended = until(
+    (ended,) = until(
         lambda: [one for one in service.ingest()["recent_runs"] if one["uid"] == run["uid"]], "the end of the run"
     )
-    assert ended[0]["state"] == "aborted"
-    assert "interrupted" in ended[0]["reason"]
+    assert ended["state"] == "aborted"
+    assert "interrupted" in ended["reason"]
