@@ -6,11 +6,16 @@ from pfitre_service.ingest.actions import (
     AddDocument,
     AddFrames,
     AddReferences,
+    AddRun,
     CloseTomogram,
+    EndRun,
     Note,
     OpenTomogram,
     ReadFrames,
+    WithdrawRun,
 )
+from pfitre_service.ingest.angles import AngleNotKnownYetError
+from pfitre_service.ingest.announced import frames_of
 from pfitre_service.ingest.assembler import TomogramAssembler
 from pfitre_service.ingest.callback import CallbackCounts, LiveCallback
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, TomogramCounts
@@ -27,10 +32,13 @@ __all__ = [
     "AddDocument",
     "AddFrames",
     "AddReferences",
+    "AddRun",
+    "AngleNotKnownYetError",
     "CallbackCounts",
     "CloseTomogram",
     "DocumentProxy",
     "DocumentRules",
+    "EndRun",
     "FrameFiles",
     "IngestCounts",
     "LiveCallback",
@@ -42,7 +50,9 @@ __all__ = [
     "StoredScan",
     "TomogramAssembler",
     "TomogramCounts",
+    "WithdrawRun",
     "ZmqCounts",
     "ZmqSource",
+    "frames_of",
     "read_scan",
 ]

@@ -7,8 +7,10 @@ from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
+from pfitre_service.ingest.angles import AnglesAtTimes
 from pfitre_service.ingest.counts import TomogramCounts
 from pfitre_service.ingest.external import FileRows
+from pfitre_service.ingest.maps import ScannedMap
 from pfitre_service.model import Frame, Measurement, Role, TomogramKey
 
 ExitStatus = Literal["success", "abort", "fail"]
@@ -35,6 +37,39 @@ class OpenTomogram:
     """The descriptors known so far, JSON-safe; later ones follow as `AddDocument`."""
     resources: tuple[dict[str, Any], ...]
     """The documents that announced files so far, likewise."""
+    element: str = ""
+    """Of a tomogram made of maps, one of several from the same runs."""
+    joined: tuple[str, ...] | None = None
+    """What the runs of a tomogram of many runs agree in."""
+    references: str | None = None
+    """Uid of another run with flats and darks for this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRun:
+    """A further run of a tomogram of many runs began to give frames."""
+
+    key: TomogramKey
+    run_uid: str
+    start: dict[str, Any]
+    """As in `OpenTomogram`, like the two below."""
+    descriptors: tuple[dict[str, Any], ...]
+    resources: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun:
+    """A run of a tomogram of many runs ended; the tomogram goes on."""
+
+    key: TomogramKey
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawRun:
+    """Another run took the place of one of a tomogram's runs, whose frames count no more."""
+
+    key: TomogramKey
+    run_uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +112,19 @@ class ReadFrames:
     seq_num: int
     time: float
     run_uid: str
-    images: FileRows | NDArray[Any]
-    """Where they lie; an array (frame, row, column) where only the angles lie in a file."""
-    angles: FileRows | tuple[float, ...]
-    """Where they lie; or degrees, one for each frame or one for all."""
+    images: FileRows | ScannedMap | NDArray[Any]
+    """Where they lie, or how they are made; an array (frame, row, column) where only the angles are to come."""
+    angles: FileRows | AnglesAtTimes | tuple[float, ...]
+    """Where they lie, or how they are found; or degrees, one for each frame or one for all."""
     radians: bool
     """Unit of the angles in the file."""
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        if isinstance(self.images, FileRows):
+            return self.images.stop - self.images.first
+        return 1 if isinstance(self.images, ScannedMap) else len(self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +157,15 @@ class Note:
 
 
 Action: TypeAlias = (
-    OpenTomogram | AddDocument | AddFrames | AddReferences | ReadFrames | CloseTomogram | AbandonTomogram | Note
+    OpenTomogram
+    | AddRun
+    | AddDocument
+    | AddFrames
+    | AddReferences
+    | ReadFrames
+    | EndRun
+    | WithdrawRun
+    | CloseTomogram
+    | AbandonTomogram
+    | Note
 )

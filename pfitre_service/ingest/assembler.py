@@ -20,9 +20,11 @@ from pfitre_service.errors import InputError
 from pfitre_service.ingest.actions import Action, Level, Note
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, Tally
 from pfitre_service.ingest.pages import datums_of, events_of
+from pfitre_service.ingest.plain import look_up
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run import Run
 from pfitre_service.ingest.start import StartFacts, contradictions
+from pfitre_service.ingest.tomograms import Tomogram
 from pfitre_service.ingest.waiting import Held, WaitingRoom
 
 _UNREADABLE = (
@@ -58,6 +60,8 @@ class TomogramAssembler:
         self._runs: dict[str, Run] = {}
         self._run_of: dict[str, Run] = {}
         """Uid of a descriptor or resource to its open run."""
+        self._joined: dict[tuple[str, ...], Tomogram] = {}
+        """Open tomograms of many runs, by what these agree in."""
         self._recent: deque[RunSummary] = deque(maxlen=_RECENT_RUNS)
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
@@ -109,6 +113,12 @@ class TomogramAssembler:
             silence = now - run.quiet_since
             if silence >= self._rules.abandon_after_s:
                 actions += self._give_up(run, f"no document and no stop for {silence:.0f} s")
+        return actions + self._close_quiet(now)
+
+    def close_joined(self) -> list[Action]:
+        """Complete the tomograms of many runs: no further run will come."""
+        actions = [action for tomogram in self._joined.values() for action in tomogram.close("no further run comes")]
+        self._joined.clear()
         return actions
 
     def resume(
@@ -121,9 +131,9 @@ class TomogramAssembler:
     ) -> list[Action]:
         """Go on with a tomogram that was open when the process ended.
 
-        `start`, `descriptors` and `resources` are documents as `OpenTomogram` and `AddDocument` gave them out;
-        `stored` the (stream, seq_num) of every frame that is in the store: these count as received, and are
-        duplicates when they come again; `shape` the (rows, columns) of the stored frames.
+        `start`, `descriptors` and `resources` are documents as `OpenTomogram`, `AddRun` and `AddDocument` gave them
+        out; `stored` the (stream, seq_num) of every frame of that run that is in the store: these count as received,
+        and are duplicates when they come again; `shape` the (rows, columns) of the stored frames.
         The actions it returns repeat the opening, so that the caller sees what it sees for a new run.
         """
         actions = self.handle("start", start)
@@ -135,6 +145,17 @@ class TomogramAssembler:
         if run is not None:
             run.resume(stored, shape)
         return actions
+
+    def resume_joined(
+        self, uid: str, joined: tuple[str, ...], angle_of_run: Mapping[str, float], projections: int
+    ) -> None:
+        """Go on with a tomogram of many runs: `uid` of its first run, what they agree in, their angles, and how many
+        projections of runs that ended are stored."""
+        if joined not in self._joined:
+            tomogram = Tomogram(uid, self._rules.maps.elements or ("",), joined, is_open=True)
+            tomogram.tally.frames["projection"] = projections
+            tomogram.angle_of_run.update(angle_of_run)
+            self._joined[joined] = tomogram
 
     @property
     def counts(self) -> IngestCounts:
@@ -165,13 +186,36 @@ class TomogramAssembler:
         uid = _uid(document, "uid")
         if uid in self._runs or self._is_past(uid):
             return self._again("start", uid, uid)
-        run = Run(document, StartFacts.of(uid, document, self._rules), self._rules)
+        refusal = self._rules.refusal(document)
+        tomogram = Tomogram(uid) if refusal else self._tomogram(uid, document)
+        run = Run(document, StartFacts.of(uid, document, self._rules), self._rules, tomogram)
         actions: list[Action] = [Note(uid, "warning", sentence) for sentence in contradictions(document)]
         if len(self._runs) >= self._rules.max_open_runs:
             quietest = next(iter(self._runs.values()))
             actions += self._give_up(quietest, f"{len(self._runs)} runs are open and this one was silent the longest")
         self._runs[uid] = run
+        tomogram.open_runs += 1
+        actions += run.ignore(refusal) if refusal else tomogram.withdraw(document.get(self._rules.withdraw_key))
         return actions + self._replay(uid)
+
+    def _tomogram(self, uid: str, start: Mapping[str, Any]) -> Tomogram:
+        """The tomogram that a run belongs to."""
+        elements, keys = self._rules.maps.elements or ("",), self._rules.join_by
+        if not keys:
+            return Tomogram(uid, elements)
+        joined = tuple(str(look_up(start, key))[:_MAX_UID] for key in keys)
+        return self._joined.setdefault(joined, Tomogram(uid, elements, joined))
+
+    def _close_quiet(self, now: float) -> list[Action]:
+        """Complete the tomograms of many runs that no run has come to for a while."""
+        actions: list[Action] = []
+        for joined, tomogram in list(self._joined.items()):
+            idle = tomogram.open_runs == 0
+            tomogram.quiet_since = (now if tomogram.quiet_since is None else tomogram.quiet_since) if idle else None
+            if tomogram.quiet_since is not None and now - tomogram.quiet_since >= self._rules.join_gap_s:
+                del self._joined[joined]
+                actions += tomogram.close(f"no further run for {self._rules.join_gap_s:g} s (documents.join_gap_s)")
+        return actions
 
     def _descriptor(self, document: dict[str, Any]) -> list[Action]:
         uid, run_uid = _uid(document, "uid"), _uid(document, "run_start")
@@ -266,6 +310,8 @@ class TomogramAssembler:
     def _forget(self, run: Run) -> None:
         """Keep of an ended run its line for the status display, and its uids to know its late documents by."""
         self._tally.ended.add(run.tally)
+        run.tomogram.tally.add(run.tally)
+        run.tomogram.open_runs -= 1
         self._recent.append(run.summary())
         del self._runs[run.uid]
         past = [uid for uid, owner in self._run_of.items() if owner is run]

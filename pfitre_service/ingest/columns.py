@@ -5,12 +5,13 @@ Everything here raises `DocumentError` with what was looked for and what was fou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.ingest.rules import DocumentRules, MapRules
 
 _ANGULAR_UNITS = {"deg", "degs", "degree", "degrees", "°", "rad", "rads", "radian", "radians", "mrad", "urad"}
 
@@ -19,36 +20,57 @@ _ANGULAR_UNITS = {"deg", "degs", "degree", "degrees", "°", "rad", "rads", "radi
 class Columns:
     """Where the frames of one stream stand in its events."""
 
-    image: str
+    images: tuple[str, ...]
+    """Data keys that images are made of: one, or those of maps."""
     rotation: str | None
     """None for flats and darks, and where angles do not stand in the events."""
     frames: int
-    """Frames in one event, as far as the descriptor says."""
+    """Frames in one event, as far as the descriptor says; pixels in one, of maps."""
     in_files: frozenset[str]
-    """Those of the two whose values lie in files."""
+    """Those of the keys whose values lie in files."""
     by_stream: frozenset[str]
     """Those in files that are announced by `stream_datum`; the others by a datum that the event names."""
+    separate: frozenset[str] = frozenset()
+    """Parts that come from elsewhere, such as the angle in the event of another stream."""
 
     @property
-    def is_inline(self) -> bool:
-        """Whether everything stands in the events."""
-        return not self.in_files
+    def image(self) -> str:
+        """The key that events are counted by."""
+        return self.images[0]
 
     @property
     def parts(self) -> frozenset[str]:
         """What must have come before the frames of an event are known: its document (""), references to files."""
-        keys = {self.image} | ({self.rotation} if self.rotation else set())
-        return self.in_files | (frozenset() if keys <= self.by_stream else frozenset({""}))
+        keys = {*self.images} | ({self.rotation} if self.rotation else set())
+        return self.in_files | self.separate | (frozenset() if keys <= self.by_stream else frozenset({""}))
 
 
-def columns_of(image: str, rotation: str | None, data_keys: Mapping[str, Any]) -> Columns:
-    """Where the values under the two data keys are to be looked for."""
-    keys = [image] if rotation is None else [image, rotation]
+def columns_of(
+    images: tuple[str, ...], rotation: str | None, data_keys: Mapping[str, Any], separate: frozenset[str] = frozenset()
+) -> Columns:
+    """Where the values under the data keys are to be looked for."""
+    keys = [*images] if rotation is None else [*images, rotation]
     outside = {key: str(data_keys[key]["external"]) for key in keys if data_keys[key].get("external")}
-    shape = data_keys[image].get("shape", ())
-    first = shape[0] if len(shape) > 2 and isinstance(shape[0], int) and shape[0] > 0 else 1
     streamed = frozenset(key for key, where in outside.items() if where.startswith("STREAM:"))
-    return Columns(image, rotation, first, frozenset(outside), streamed)
+    return Columns(images, rotation, _frames_each(data_keys[images[0]]), frozenset(outside), streamed, separate)
+
+
+def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRules) -> Columns:
+    """The same for maps scanned point by point. Raises `DocumentError`."""
+    lacking = [key for key in rules.keys if key not in data_keys]
+    if lacking:
+        raise DocumentError(
+            f"no data key {', '.join(map(repr, lacking))} (documents.maps); there are {_names(data_keys)}"
+        )
+    columns = columns_of(rules.keys, rotation, data_keys)
+    shape = data_keys[columns.image].get("shape") or [1]
+    pixels = math.prod(size for size in shape if isinstance(size, int) and size > 0)
+    return replace(columns, frames=pixels)
+
+
+def _frames_each(data_key: Mapping[str, Any]) -> int:
+    shape = data_key.get("shape", ())
+    return shape[0] if len(shape) > 2 and isinstance(shape[0], int) and shape[0] > 0 else 1
 
 
 def find_image(data_keys: Mapping[str, Any], rules: DocumentRules) -> str:

@@ -26,7 +26,13 @@ _DATASET_OF_SPEC = {
     "XSP": "/entry/instrument/detector/data",
     "XSP3": "/entry/instrument/detector/data",
     "TPX_HDF5": "/entry/instrument/detector/data",
+    # Whose datums name the dataset.
+    "ROI_HDF5_FLY": "",
+    "SIS_HDF51_FLY_STREAM_V1": "",
+    "PANDA": "",
 }
+_DATASET_IN_DATUM = ("det_elem", "column", "field")
+"""Words of `datum_kwargs` that name a dataset: HXN's fluorescence sums, scalers and encoders."""
 _TIFF_SPECS = {"AD_TIFF"}
 _KIND_OF_MIMETYPE: dict[str, FileKind] = {
     "application/x-hdf5": "hdf5",
@@ -75,6 +81,9 @@ def source_of(document: Mapping[str, Any]) -> FileSource:
 def rows_of_datum(source: FileSource, datum: Mapping[str, Any], seq_num: int, frames: int) -> FileRows:
     """The frames of one `datum`, whose event is number `seq_num`; `frames` a point unless the resource says."""
     arguments = _table(datum.get("datum_kwargs", {}), "datum_kwargs")
+    named = next((arguments[word] for word in _DATASET_IN_DATUM if word in arguments), None)
+    if named is not None:
+        source = replace(source, dataset=_text(named, "the dataset in datum_kwargs"))
     count = source.frames_per_index or frames
     indices = arguments.get("indices")
     if indices is not None:

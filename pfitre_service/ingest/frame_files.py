@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ class NotReadableYetError(InputError):
 class FrameFiles:
     """Reads announced rows. Files are opened anew each time, so that what was written since is seen."""
 
-    def __init__(self, roots: Sequence[str]) -> None:
+    def __init__(self, roots: Sequence[str], path_map: Mapping[str, str] | None = None) -> None:
+        """roots: folders that may be read; path_map: see `DocumentRules`."""
         self._roots = [Path(root).expanduser().resolve() for root in roots]
+        self._path_map = sorted((path_map or {}).items(), key=lambda pair: len(pair[0]), reverse=True)
 
     def images(self, rows: FileRows) -> NDArray[Any]:
         """(frame, row, column). Raises `NotReadableYetError`, and `InputError` for what will never be read."""
@@ -36,11 +38,20 @@ class FrameFiles:
 
     def allowed(self, path: str) -> Path:
         """The file behind `path`, links and `..` resolved, if it lies in one of the roots. Raises `InputError`."""
-        real = Path(path).resolve()
+        real = Path(self._here(path)).resolve()
         if not any(real.is_relative_to(root) for root in self._roots):
             roots = ", ".join(map(str, self._roots)) or "none is set"
             raise InputError(f"{path} is outside the folders that may be read (documents.roots: {roots})")
         return real
+
+    def _here(self, path: str) -> str:
+        """The path on this machine. A detector on Windows writes backslashes; a uri has a slash before its drive."""
+        plain = path.replace("\\", "/")
+        for there, here in self._path_map:
+            for beginning in (there.replace("\\", "/"), "/" + there.replace("\\", "/")):
+                if plain.startswith(beginning):
+                    return here + plain[len(beginning) :]
+        return path
 
     def _hdf5(self, rows: FileRows, *, trailing: int) -> NDArray[Any]:
         import h5py

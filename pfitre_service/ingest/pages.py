@@ -11,7 +11,7 @@ from pfitre_service.errors import DocumentError
 
 
 def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The events of an `event_page`, each with `descriptor`, `seq_num`, `time` and `data`.
+    """The events of an `event_page`, each with `descriptor`, `seq_num`, `time`, `timestamps` and `data`.
 
     A column that is shorter than the page's list of numbers leaves its key out of the last events.
     Raises `DocumentError` when the page has no list of numbers or no table of columns.
@@ -20,12 +20,13 @@ def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     data = page.get("data")
     if numbers is None or not isinstance(data, Mapping):
         raise DocumentError("an event_page needs a list `seq_num` and a table `data` of lists")
-    columns = {key: column for key, values in data.items() if (column := _column(values)) is not None}
+    columns, stamps = _columns(data), _columns(page.get("timestamps"))
     for row, number in enumerate(numbers):
         yield {
             "descriptor": page.get("descriptor"),
             "seq_num": number,
             "time": times[row] if times is not None and row < len(times) else None,
+            "timestamps": {key: column[row] for key, column in stamps.items() if row < len(column)},
             "data": {key: column[row] for key, column in columns.items() if row < len(column)},
         }
 
@@ -35,10 +36,17 @@ def datums_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     ids, arguments = _column(page.get("datum_id")), page.get("datum_kwargs")
     if ids is None or not isinstance(arguments, Mapping):
         raise DocumentError("a datum_page needs a list `datum_id` and a table `datum_kwargs` of lists")
-    columns = {key: column for key, values in arguments.items() if (column := _column(values)) is not None}
+    columns = _columns(arguments)
     for row, datum_id in enumerate(ids):
         own = {key: column[row] for key, column in columns.items() if row < len(column)}
         yield {"resource": page.get("resource"), "datum_id": datum_id, "datum_kwargs": own}
+
+
+def _columns(table: Any) -> dict[str, Any]:
+    """The lists of a table; empty where it is none."""
+    if not isinstance(table, Mapping):
+        return {}
+    return {key: column for key, values in table.items() if (column := _column(values)) is not None}
 
 
 def _column(value: Any) -> Any:

@@ -39,6 +39,16 @@ def finite(value: Any) -> float | None:
     return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
 
 
+def look_up(document: Mapping[str, Any], path: str) -> Any:
+    """The value under a key, or under a path of keys with dots, such as `scan.type`; None where there is none."""
+    if path in document:
+        return document[path]
+    value: Any = document
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 class _Converter:
     """Counts the values of one document, so that one that repeats itself without end stays small."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.plain import finite, whole
+from pfitre_service.ingest.plain import finite, look_up, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.model import Measurement
 
@@ -22,13 +22,17 @@ class StartFacts:
     sample: str | None
     measurement: Measurement
     expected_frames: int | None
+    expected_projections: int | None
+    """What the plan says of a whole tomogram, also of many runs."""
+    references: str | None
+    """Uid of another run with flats and darks."""
     axis: float | None
     pixel_size_nm: float | None
 
     @classmethod
     def of(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartFacts:
         """Read the optional keys scan_id, sample_name or sample, measurement, num_projections or num_points,
-        rotation_axis (column) and pixel_size_nm."""
+        rotation_axis (column), pixel_size_nm, and the one that `references_from` names."""
         pixel = finite(start.get("pixel_size_nm"))
         frames = [whole(start.get(key)) for key in ("num_projections", "num_points")]
         return cls(
@@ -37,6 +41,8 @@ class StartFacts:
             sample=_sample(start),
             measurement=_measurement(start, rules),
             expected_frames=next((number for number in frames if number is not None and number > 0), None),
+            expected_projections=frames[0] if frames[0] and frames[0] > 0 else None,
+            references=_reference(start, rules),
             axis=finite(start.get("rotation_axis")),
             pixel_size_nm=pixel if pixel is not None and pixel > 0 else None,
         )
@@ -69,6 +75,11 @@ def contradictions(start: Mapping[str, Any]) -> list[str]:
         if start.get(key) is not None and finite(start[key]) is None
     ]
     return said
+
+
+def _reference(start: Mapping[str, Any], rules: DocumentRules) -> str | None:
+    uid = look_up(start, rules.references_from) if rules.references_from else None
+    return uid if isinstance(uid, str) and 0 < len(uid) <= 100 else None
 
 
 def _measurement(start: Mapping[str, Any], rules: DocumentRules) -> Measurement:

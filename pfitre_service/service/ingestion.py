@@ -28,8 +28,10 @@ from pfitre_service.ingest import (
     AddDocument,
     AddFrames,
     AddReferences,
+    AddRun,
     CloseTomogram,
     DocumentRules,
+    EndRun,
     FrameFiles,
     LiveCallback,
     Note,
@@ -37,13 +39,15 @@ from pfitre_service.ingest import (
     ReadFrames,
     TomogramAssembler,
     TomogramCounts,
+    WithdrawRun,
     ZmqSource,
 )
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.process import BeatingStop, ProcessContext
-from pfitre_service.service.reading import ReadingThread
+from pfitre_service.service.reading import ReadingThread, Unreadable
 from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
 
 logger = logging.getLogger(__name__)
@@ -64,7 +68,7 @@ class Ingestion:
         self._profile_name = profile_name
         self._receiver = receiver
         """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
-        self._files = ReadingThread(FrameFiles(rules.roots), store.append, wait_s=rules.file_wait_s)
+        self._files = ReadingThread(FrameFiles(rules.roots, rules.path_map), store.append, wait_s=rules.file_wait_s)
         self._reads: set[TomogramKey] = set()
         """Tomograms with frames in files: what concerns them goes on when these are read."""
         self._documents: dict[TomogramKey, dict[str, Any]] = {}
@@ -82,9 +86,31 @@ class Ingestion:
 
     def resume(self, catalog: Catalog) -> None:
         """Goes on with the tomograms that were being received when the process before this one ended."""
-        for summary in catalog.summaries():
-            if summary.acquisition == "receiving":
-                self._resume_one(catalog, summary.key)
+        readers = [catalog.reader(one.key) for one in catalog.summaries() if one.acquisition == "receiving"]
+        open_runs: dict[str, tuple[TomogramReader, Acquisition]] = {}
+        for reader in readers:
+            acquisition = reader.acquisition()
+            documents = acquisition.documents
+            start, joined = documents.get("start"), documents.get("joined")
+            if documents.get("receiver", self._receiver) != self._receiver:
+                continue
+            if start is None and not joined:
+                why = "its start document was not kept, so it cannot be resumed"
+                self._store.finish(reader.key, "abandoned", why)
+                continue
+            self._documents[reader.key] = documents
+            if joined:
+                ended = [run for run, *_ in reader.frame_ids() if run != (start or {}).get("uid")]
+                angles = reader.angle_of_run()
+                self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), angles, len(ended))
+            if start is not None:  # once, where a run makes several tomograms
+                open_runs.setdefault(str(start.get("uid")), (reader, acquisition))
+        for uid, (reader, acquisition) in open_runs.items():
+            self._resume_run(uid, reader, acquisition)
+
+    def close_joined(self) -> None:
+        """Completes the tomograms of many runs: no further run will come."""
+        self._carry_out(self._assembler.close_joined())
 
     def close(self) -> None:
         """Ends the reading of files."""
@@ -132,6 +158,12 @@ class Ingestion:
                 documents = self._documents[key]
                 documents[kind] = [*documents[kind], document]
                 self._store.update(key, documents=documents)
+            case AddRun(key=key, start=start, descriptors=descriptors, resources=resources):
+                self._keep_run(key, start, list(descriptors), list(resources))
+            case EndRun(key=key):
+                self._keep_run(key, None, [], [])
+            case WithdrawRun(key=key, run_uid=gone):
+                self._after_reading(key, lambda _: self._store.withdraw(key, gone))
             case ReadFrames(key=key):
                 self._reads.add(key)
                 self._files.read(action)
@@ -150,6 +182,7 @@ class Ingestion:
             "start": action.start,
             "descriptors": list(action.descriptors),
             "resources": list(action.resources),
+            "joined": None if action.joined is None else {"uid": action.run_uid, "by": list(action.joined)},
         }
         self._documents[action.key] = documents
         metadata = {
@@ -158,35 +191,49 @@ class Ingestion:
             "sample": action.sample,
             "measurement": action.measurement,
             "geometry": {"axis": action.axis, "pixel_size_nm": action.pixel_size_nm},
+            "element": action.element or None,
+            "references": action.references,
             "profile": self._profile_name,
             "software": f"pfitre-service {pfitre_service.__version__}",
         }
         self._store.create(action.key, metadata, expected_frames=action.expected_frames, documents=documents)
 
+    def _keep_run(
+        self,
+        key: TomogramKey,
+        start: dict[str, Any] | None,
+        descriptors: list[dict[str, Any]],
+        resources: list[dict[str, Any]],
+    ) -> None:
+        """The run that a restart must go on with, of a tomogram of many runs; None between runs."""
+        run = {"start": start, "descriptors": descriptors, "resources": resources}
+        self._documents[key] = {**self._documents[key], **run}
+        self._store.update(key, documents=self._documents[key])
+
+    def _after_reading(self, key: TomogramKey, then: Callable[[Unreadable], None]) -> None:
+        """`then`, with what could not be read, when all frames asked for before are stored."""
+        if key in self._reads:
+            self._files.after(key, then)
+        else:
+            then(Unreadable())
+
     def _finish(self, key: TomogramKey, state: Any, reason: str, counts: TomogramCounts) -> None:
         self._documents.pop(key, None)
         received = asdict(counts)
-        if key not in self._reads:
-            self._store.finish(key, state, reason or None, received)
-            return
-        self._reads.discard(key)
-        self._files.after(
-            key, lambda lost: self._store.finish(key, state, reason or None, {**received, "unreadable": lost})
-        )
 
-    def _resume_one(self, catalog: Catalog, key: TomogramKey) -> None:
-        reader = catalog.reader(key)
-        acquisition = reader.acquisition()
-        if acquisition.documents.get("receiver", self._receiver) != self._receiver:
-            return
-        start, descriptors = acquisition.documents.get("start"), acquisition.documents.get("descriptors", [])
-        resources = acquisition.documents.get("resources", [])
-        if start is None:
-            self._store.finish(key, "abandoned", "its start document was not kept, so it cannot be resumed")
-            return
-        stored = [(stream, seq_num) for _, stream, seq_num, _ in reader.frame_ids()]
-        self._carry_out(self._assembler.resume(start, descriptors, resources, stored, acquisition.frame_shape))
-        logger.info("tomogram %s: resumed with %d frames stored", key, len(stored))
+        def finish(lost: Unreadable) -> None:
+            why = "; ".join(filter(None, (reason, str(lost))))
+            self._store.finish(key, state, why or None, {**received, "unreadable": lost.frames})
+
+        self._after_reading(key, finish)
+        self._reads.discard(key)
+
+    def _resume_run(self, uid: str, reader: TomogramReader, acquisition: Acquisition) -> None:
+        documents, shape = acquisition.documents, acquisition.frame_shape
+        stored = [(stream, seq_num) for run, stream, seq_num, _ in reader.frame_ids() if run == uid]
+        descriptors, resources = documents.get("descriptors", []), documents.get("resources", [])
+        self._carry_out(self._assembler.resume(documents["start"], descriptors, resources, stored, shape))
+        logger.info("tomogram %s: resumed with %d frames of run %s stored", reader.key, len(stored), uid)
 
     def _note(self, level: int, message: str) -> None:
         logger.log(level, "%s", message)
@@ -237,6 +284,7 @@ def live_tomography(profile: Path | None = None, settings: Settings | None = Non
             with LiveCallback(ingestion.handle) as live:
                 yield live
         finally:
+            ingestion.close_joined()
             ingestion.close()
 
 

@@ -9,28 +9,37 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pfitre_service.errors import InputError, StoreError
-from pfitre_service.ingest import FrameFiles, NotReadableYetError, ReadFrames
+from pfitre_service.ingest import AngleNotKnownYetError, FrameFiles, NotReadableYetError, ReadFrames, frames_of
 from pfitre_service.model import Frame, TomogramKey
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.1
-_FIRST_TOLD = 5
+_RECENT = 10
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """What could not be read of one tomogram."""
+
+    frames: int = 0
+    reason: str = ""
+    """Of the first of them."""
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames could not be read: {self.reason}" if self.frames else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     read: ReadFrames | None
-    then: Callable[[int], None] | None = None
-    """Called, in its turn, with the number of frames of the tomogram that could not be read."""
+    then: Callable[[Unreadable], None] | None = None
+    """Called, in its turn, with what could not be read of the tomogram so far."""
 
 
 @dataclass(slots=True)
@@ -52,7 +61,8 @@ class ReadingThread:
         self._wait_s = wait_s
         self._condition = threading.Condition()
         self._lines: dict[TomogramKey, _Line] = {}
-        self._unreadable: Counter[TomogramKey] = Counter()
+        self._unreadable: defaultdict[TomogramKey, Unreadable] = defaultdict(Unreadable)
+        self._recent: deque[str] = deque(maxlen=_RECENT)
         self._unreadable_in_all = 0
         self._waits: dict[TomogramKey, str] = {}
         self._closing = False
@@ -63,8 +73,8 @@ class ReadingThread:
         """Read and store the frames, in their turn."""
         self._submit(job.key, _Job(job))
 
-    def after(self, key: TomogramKey, then: Callable[[int], None]) -> None:
-        """Call `then` with the number of frames that could not be read, after all that was asked for before."""
+    def after(self, key: TomogramKey, then: Callable[[Unreadable], None]) -> None:
+        """Call `then` with what could not be read, after all that was asked for before."""
         self._submit(key, _Job(None, then))
 
     def report(self) -> dict[str, object]:
@@ -74,6 +84,7 @@ class ReadingThread:
                 "waiting_events": sum(len(line.jobs) for line in self._lines.values()),
                 "waits_for": dict(zip(map(str, self._waits), self._waits.values(), strict=True)),
                 "unreadable_frames": self._unreadable_in_all,
+                "unreadable": list(self._recent),
             }
 
     def close(self, timeout_s: float) -> None:
@@ -118,10 +129,15 @@ class ReadingThread:
     def _done(self, key: TomogramKey, line: _Line, job: _Job) -> bool:
         if job.read is None:
             if job.then is not None:
-                job.then(self._unreadable.pop(key, 0))
+                job.then(self._unreadable[key])
             return True
         try:
-            self._store(key, self._frames(job.read))
+            self._store(key, frames_of(job.read, self._files))
+        except AngleNotKnownYetError as error:
+            # Until the run ends, which closes the track of its angles.
+            with self._condition:
+                self._waits[key] = str(error)
+            return False
         except NotReadableYetError as error:
             now = time.monotonic()
             line.since = now if line.since is None else line.since
@@ -142,31 +158,14 @@ class ReadingThread:
             self._give_up(job.read, f"{type(error).__name__}: {error}")
         return True
 
-    def _frames(self, job: ReadFrames) -> tuple[Frame, ...]:
-        images = job.images if isinstance(job.images, np.ndarray) else self._files.images(job.images)
-        angles = self._angles(job, len(images))
-        return tuple(
-            Frame(image, job.role, float(angle), job.seq_num, job.time, job.run_uid, job.stream, part)
-            for part, (image, angle) in enumerate(zip(images, angles, strict=True))
-        )
-
-    def _angles(self, job: ReadFrames, count: int) -> NDArray[np.float64]:
-        if isinstance(job.angles, tuple):
-            angles = np.asarray(job.angles, np.float64)
-        else:
-            angles = self._files.values(job.angles)
-            angles = np.rad2deg(angles) if job.radians else angles
-        if angles.size not in (1, count):
-            raise InputError(f"expected one angle or {count}, one for each frame, got {angles.size}")
-        if job.role == "projection" and not np.isfinite(angles).all():
-            raise InputError("expected finite angles; some are not")
-        return np.broadcast_to(angles.ravel(), count)
-
     def _give_up(self, job: ReadFrames, reason: str) -> None:
-        images = job.images
-        count = len(images) if isinstance(images, np.ndarray) else images.stop - images.first
-        self._unreadable[job.key] += count
-        self._unreadable_in_all += count
-        if self._unreadable_in_all <= _FIRST_TOLD:
-            where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
-            logger.warning("%s: %d frame(s) cannot be read: %s", where, count, reason)
+        where = f"run {job.run_uid[:8]}, stream {job.stream!r}, event {job.seq_num}"
+        with self._condition:
+            lost = self._unreadable[job.key]
+            lost.frames += job.count
+            first, lost.reason = not lost.reason, lost.reason or reason
+            self._unreadable_in_all += job.count
+            if first:
+                self._recent.append(f"{where}: {job.count} frame(s) cannot be read: {reason}")
+        if first:
+            logger.warning("%s: %d frame(s) cannot be read (further ones are counted): %s", where, job.count, reason)

@@ -64,7 +64,7 @@ class Session:
     @property
     def finished(self) -> bool:
         """Whether the final volume and status are in the catalogue."""
-        return self._state == "final" and self._publisher.is_done_with(self.key)
+        return self._state in ("final", "references") and self._publisher.is_done_with(self.key)
 
     def work(self) -> None:
         """Reads a batch of frames if there are any, does one step, publishes if it is time.
@@ -88,7 +88,7 @@ class Session:
 
     @property
     def state(self) -> str:
-        """receiving, iterating, final or failed."""
+        """receiving, iterating, final or failed; references for a run of flats and darks alone."""
         return self._state or "receiving"
 
     def report(self) -> dict[str, Any]:
@@ -204,6 +204,11 @@ class Session:
 
     def _close(self) -> None:
         self._closed = True
+        if self.engine is None and (self._stored("flat") or self._stored("dark")):
+            self._state = "references"
+            reason = f"{self._stored('flat')} flats and {self._stored('dark')} darks, for runs that name this one"
+            self._publisher.submit(self.key, status=Status(self._state, reason, self._fields()))
+            return
         if self.engine is None:
             raise InputError(f"no projection was stored: {self._reason}")
         try:
@@ -272,10 +277,10 @@ def _continued(step: Progress, before: Progress | None) -> Progress:
 
 
 def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
-    """Flats and darks of a tomogram as they are stored now."""
-    stacks = {}
+    """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them."""
+    source, stacks = reader.references(), {}
     for role in ("flat", "dark"):
-        images = [batch.images for batch in reader.batches(role)]
+        images = [batch.images for batch in source.batches(role)]
         stacks[role] = np.concatenate(images) if images else None
     return References.of(stacks["flat"], stacks["dark"], parameters)
 

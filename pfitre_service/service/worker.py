@@ -28,7 +28,7 @@ from pfitre_service.store.failure import StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
-_ENDED = ("final", "failed")
+_ENDED = ("final", "failed", "references")
 
 
 class Turn(Protocol):

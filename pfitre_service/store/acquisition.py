@@ -98,6 +98,15 @@ class AcquisitionWriter:
         """Set fields of the acquisition's metadata, such as `expected_frames` or `documents`."""
         nodes.patch_metadata(self._wire, layout.node_path(self.key, layout.FRAMES), fields)
 
+    def withdraw(self, run_uid: str) -> None:
+        """The projections of a run count no more: its rows are named in the metadata's `withdrawn`."""
+        path = layout.node_path(self.key, layout.FRAMES)
+        table = nodes.read_table(self._wire, path, ("role", "index", "run_uid"))
+        rows = zip(table["role"], table["index"], table["run_uid"], strict=True)
+        gone = {index for role, index, uid in rows if role == "projection" and uid == run_uid}
+        before = nodes.get_node(self._wire, path).metadata.get(layout.WITHDRAWN) or []
+        self.update(**{layout.WITHDRAWN: sorted({*before, *gone})})
+
     def close(self, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None) -> None:
         """Say how the acquisition ended; `counts` is whatever the receiving side counted (late, lost, refused)."""
         self._get_in_step()

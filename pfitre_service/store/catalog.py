@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 from pfitre_service.model import Measurement, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.acquisition import AcquisitionWriter
+from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import AcquisitionState
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result import ResultWriter
@@ -20,7 +21,7 @@ from pfitre_service.store.wire import Wire
 logger = logging.getLogger(__name__)
 
 _PAGE = 100
-_SETTLED = ("final", "failed")
+_SETTLED = ("final", "failed", "references")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class TomogramSummary:
     """Why the acquisition ended."""
     expected_frames: int | None
     frames: dict[Role, int]
-    """Stored frames per role; may lag behind `frames` by the batch that is being written."""
+    """Stored frames per role; may lag behind `frames` by the batch that is being written. Flats and darks of another
+    run count, where this one named it for them and has none."""
     revision: int | None
     """Of the stored volume; None until there is one."""
     frame_shape: tuple[int, int] | None
@@ -165,12 +167,25 @@ class Catalog:
             return kept
         key = TomogramKey(container.key)
         children = {node.key: node for node in nodes.list_nodes(self._wire, layout.container_path(key))}
-        summary = _summarize(key, container.metadata, children)
+        summary = self._with_references(_summarize(key, container.metadata, children))
         if summary.status in _SETTLED and summary.acquisition != "receiving":
             self._settled[container.key] = summary
         else:
             self._settled.pop(container.key, None)
         return summary
+
+    def _with_references(self, summary: TomogramSummary) -> TomogramSummary:
+        """Counts of the flats and darks of another run, where these are this tomogram's."""
+        other = layout.references_of(summary.metadata)
+        if other is None or summary.frames["flat"] or summary.frames["dark"]:
+            return summary
+        try:
+            metadata = nodes.get_node(self._wire, layout.node_path(other, layout.FRAMES)).metadata
+        except StoreMissingError:  # that run is still to come, or was not seen
+            return summary
+        counts = metadata.get("counts") or {}
+        theirs: dict[Role, int] = {"flat": int(counts.get("flat", 0)), "dark": int(counts.get("dark", 0))}
+        return replace(summary, frames=summary.frames | theirs)
 
 
 def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str, nodes.Node]) -> TomogramSummary:

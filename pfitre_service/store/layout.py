@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
+from pfitre_service.errors import InputError
 from pfitre_service.model import Frame, Progress, Role, ScanGeometry, TomogramKey
 
 ROOT = "tomograms"
 FRAMES = "frames"
+WITHDRAWN = "withdrawn"
+"""Key in the metadata of `frames`: rows of `projections` that count no more, because they were taken again."""
 PROGRESS = "progress"
 ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats", "dark": "darks"}
 FRAME_DIMS = ("angle", "row", "column")
@@ -108,6 +111,15 @@ def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None
         size=document.get("size"),
         pixel_size_nm=document.get("pixel_size_nm"),
     )
+
+
+def references_of(metadata: Mapping[str, Any]) -> TomogramKey | None:
+    """The tomogram that holds flats and darks for the one with this metadata, if its run named one."""
+    uid = metadata.get("references")
+    try:
+        return TomogramKey(uid) if isinstance(uid, str) else None
+    except InputError:  # a beamline's word for "none", perhaps
+        return None
 
 
 def _cell(name: str, value: Any) -> Any:

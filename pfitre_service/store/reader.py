@@ -90,6 +90,14 @@ class TomogramReader:
         table = self._frames(layout.ID_COLUMNS)
         return frozenset(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
 
+    def angle_of_run(self) -> dict[str, float]:
+        """Degrees of the last projection of each run, without those that were withdrawn."""
+        metadata = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).metadata
+        gone = set(metadata.get(layout.WITHDRAWN) or [])
+        table = self._frames(("role", "index", "angle", "run_uid"))
+        rows = zip(table["role"], table["index"], table["angle"], table["run_uid"], strict=True)
+        return {uid: layout.number(angle) for role, row, angle, uid in rows if role == "projection" and row not in gone}
+
     def angles(self, role: Role = "projection") -> NDArray[np.float64]:
         """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""
         table = self._frames(("role", "index", "angle"))
@@ -121,6 +129,14 @@ class TomogramReader:
             stop = min(first + length, len(angles))
             images = nodes.read_rows_of_array(self._wire, path, first, stop, shape, dtype)
             yield FrameBatch(role=role, first=first, images=images, angles=angles[first:stop])
+
+    def references(self) -> TomogramReader:
+        """Where the flats and darks of this tomogram are: with it, or with another that its run named for them."""
+        other = layout.references_of(self.metadata())
+        counts = Counter(self._frames(("role",))["role"]) if other is not None else {}
+        if other is None or counts.get("flat") or counts.get("dark"):
+            return self
+        return TomogramReader(self._wire, other)
 
     def volume(self) -> NDArray[np.float32] | None:
         """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""

@@ -139,6 +139,10 @@ class StoreThread:
         """`AcquisitionWriter.update`, in its turn."""
         self._submit(_Job("update", key, run=lambda writer: writer.update(**fields)))
 
+    def withdraw(self, key: TomogramKey, run_uid: str) -> None:
+        """`AcquisitionWriter.withdraw`, in its turn: after every frame of that run."""
+        self._submit(_Job("withdraw", key, run=lambda writer: writer.withdraw(run_uid)))
+
     def finish(
         self, key: TomogramKey, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None
     ) -> None:

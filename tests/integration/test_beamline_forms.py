@@ -22,8 +22,8 @@ from pfitre_service.twin.beamlines.recorder import record_to, recorded
 Documents = list[tuple[str, dict[str, Any]]]
 
 ROLES = {"dark": "darks", "darks": "darks", "flat": "flats", "flats": "flats", "primary": "projections"}
-ROLES["tomo"] = "projections"
-IMAGE_KEYS = ("detector_image", "camera", "KinetixU_image")
+ROLES |= {"tomo": "projections", "white": "flats"}
+IMAGE_KEYS = ("detector_image", "camera", "KinetixU_image", "data", "data_white", "data_dark")
 
 
 @pytest.fixture(scope="module")

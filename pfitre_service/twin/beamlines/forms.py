@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pfitre_service.twin.beamlines.exposures import Exposures
-from pfitre_service.twin.beamlines.filestore import TIME_STAMPS, ad_hdf5, ad_tiff
+from pfitre_service.twin.beamlines.filestore import ad_hdf5, ad_tiff
 from pfitre_service.twin.beamlines.frame_file import Layout
 from pfitre_service.twin.beamlines.fxi import fxi_fly_scan
 from pfitre_service.twin.beamlines.inline import Plan, inline_block, inline_events, inline_pages
@@ -22,6 +22,8 @@ class Form:
     """plan(exposures, folder): one tomogram, in one run or several, with its files in `folder`."""
     documents: Mapping[str, Any] = field(default_factory=dict)
     """The `[documents]` table of a profile that describes it, apart from `roots`."""
+    profile: str | None = None
+    """Folder below profiles/ whose table is the one; None where `documents` is."""
 
 
 def _step(**writing: Any) -> Callable[[Exposures, Path], Plan]:
@@ -52,8 +54,13 @@ def _diamond(exposures: Exposures, folder: Path) -> Plan:
     return diamond_fly_scan(exposures, folder)
 
 
+def _dxfile(exposures: Exposures, folder: Path) -> Plan:
+    from pfitre_service.twin.beamlines.stream_scans import dxfile_fly_scan
+
+    return dxfile_fly_scan(exposures, folder)
+
+
 _STEP = {"rotation": "rotation"}
-_FLY = {"angle_from": "start"}
 
 FORMS: dict[str, Form] = {
     "inline": Form(lambda exposures, _: inline_events(exposures), _STEP),
@@ -62,16 +69,7 @@ FORMS: dict[str, Form] = {
     "ad-hdf5": Form(ad_hdf5, _STEP),
     "ad-hdf5-blosc": Form(lambda exposures, folder: ad_hdf5(exposures, folder, compression="blosc"), _STEP),
     "ad-tiff": Form(ad_tiff, _STEP),
-    "fxi": Form(
-        fxi_fly_scan,
-        {
-            "image": "KinetixU_image",
-            "rotation": "zps_pi_r",
-            "angle_from": "stream",
-            "angle_stream": "zps_pi_r_monitor",
-            "angle_time_dataset": TIME_STAMPS,
-        },
-    ),
+    "fxi": Form(fxi_fly_scan, profile="fxi"),
     "stream-step": Form(_step(), _STEP),
     "stream-no-swmr": Form(_step(layout=Layout(swmr=False)), _STEP),
     "stream-parts": Form(_step(frames_per_file=16), _STEP),
@@ -80,7 +78,8 @@ FORMS: dict[str, Form] = {
     "stream-axis-after": Form(_step(layout=Layout(axes_after=1)), _STEP),
     "stream-tiff": Form(_step(tiff=True), _STEP),
     "stream-block": Form(_block, _STEP | {"image": "camera"}),
-    "hex": Form(_hex, {"projection_streams": ("tomo",), "rotation": "Angle", "image": "camera"}),
-    "diamond": Form(_diamond, _FLY),
+    "hex": Form(_hex, profile="hex"),
+    "diamond": Form(_diamond, profile="diamond"),
+    "dxfile": Form(_dxfile, profile="dxfile"),
 }
-"""The stream- forms, hex and diamond need ophyd-async."""
+"""The stream- forms, hex, diamond and dxfile need ophyd-async."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ophyd_async.plan_stubs import ensure_connected
 from pfitre_service.errors import InputError
 from pfitre_service.twin.beamlines.exposures import Exposures
 from pfitre_service.twin.beamlines.inline import BlockSignal, Plan, start_document
-from pfitre_service.twin.beamlines.streaming import StreamDetector, Writing, camera, encoder
+from pfitre_service.twin.beamlines.streaming import StreamDetector, Writing, camera, data_exchange_camera, encoder
 from pfitre_service.twin.devices import RotationStage
 
 _COLLECT_S = 0.5
@@ -132,6 +133,26 @@ def diamond_fly_scan(exposures: Exposures, folder: Path, writing: Writing | None
         takes = {"flats": exposures.flats, "darks": exposures.darks, "primary": exposures.projections}
         for stream, frames in takes.items():
             detector.show(camera=frames)
+            yield from _fly([detector], stream, len(frames))
+
+    return (yield from scan())
+
+
+def dxfile_fly_scan(exposures: Exposures, folder: Path) -> Plan:
+    """Data Exchange files: streams white, dark, primary, each with its images in the group of its kind."""
+    takes: list[tuple[str, str, Any, Any]] = [
+        ("white", "data_white", exposures.flats, np.zeros(len(exposures.flats))),
+        ("dark", "data_dark", exposures.darks, np.zeros(len(exposures.darks))),
+        ("primary", "data", exposures.projections, exposures.angles),
+    ]
+    cameras = [data_exchange_camera(folder, exposures.frame_shape, group) for _, group, _, _ in takes]
+    yield from ensure_connected(*cameras)
+
+    @bpp.stage_decorator(cameras)  # type: ignore[untyped-decorator]
+    @bpp.run_decorator(md=start_document(exposures))  # type: ignore[untyped-decorator]
+    def scan() -> Plan:
+        for detector, (stream, group, frames, angles) in zip(cameras, takes, strict=True):
+            detector.show(**{group: frames, "theta": angles})
             yield from _fly([detector], stream, len(frames))
 
     return (yield from scan())

@@ -50,6 +50,8 @@ class Dataset:
     path: str
     """Inside the HDF5 file."""
     entry: Entry
+    announced: bool = True
+    """Whether documents speak of it."""
 
 
 class StreamDetector(StandardDetector):
@@ -71,6 +73,13 @@ class StreamDetector(StandardDetector):
 def camera(folder: Path, shape: tuple[int, int], writing: Writing | None = None) -> StreamDetector:
     """A detector `camera` of 16-bit images (row, column)."""
     return StreamDetector("camera", folder, {"camera": Dataset(IMAGES, Entry(shape, "<u2"))}, writing)
+
+
+def data_exchange_camera(folder: Path, shape: tuple[int, int], group: str) -> StreamDetector:
+    """A detector named as its group, whose files hold images under `/exchange/{group}` and, unannounced, angles."""
+    images = Dataset(f"/exchange/{group}", Entry(shape, "<u2"))
+    angles = Dataset("/exchange/theta", Entry((), "<f8"), announced=False)
+    return StreamDetector(group, folder, {group: images, "theta": angles})
 
 
 def encoder(folder: Path, key: str) -> StreamDetector:
@@ -118,7 +127,7 @@ class _Player:
         where = f"file://localhost{self._folder.as_posix()}/"
         return StreamResourceDataProvider(
             uri=where if self.writing.tiff else where + self._path(part).name,
-            resources=[self._info(key, dataset) for key, dataset in self.datasets.items()],
+            resources=[self._info(key, dataset) for key, dataset in self.datasets.items() if dataset.announced],
             mimetype="multipart/related;type=image/tiff" if self.writing.tiff else "application/x-hdf5",
             collections_written_signal=self.written,
         )

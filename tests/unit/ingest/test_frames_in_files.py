@@ -69,3 +69,13 @@ def test_frames_that_were_not_written_yet_are_waited_for(file, tmp_path):
         files.images(FileRows(source, 5, 6))
     with pytest.raises(NotReadableYetError, match="not there yet"):
         files.images(FileRows(FileSource("hdf5", str(tmp_path / "later.h5"), dataset="/data"), 0, 1))
+
+
+@pytest.mark.parametrize("written", [r"Z:\data\day 1\scan.h5", "/Z:/data/day 1/scan.h5", "Z:/data/day 1/scan.h5"])
+def test_paths_of_another_machine_are_translated_and_still_kept_inside_the_roots(tmp_path, written):
+    (tmp_path / "day 1").mkdir()
+    (tmp_path / "day 1" / "scan.h5").touch()
+    files = FrameFiles([str(tmp_path)], {"Z:/data": str(tmp_path), "Z:": "/elsewhere"})
+    assert files.allowed(written) == tmp_path / "day 1" / "scan.h5"
+    with pytest.raises(InputError, match=r"documents\.roots"):
+        files.allowed("Z:/data/../secret.h5")

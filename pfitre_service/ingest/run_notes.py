@@ -1,0 +1,61 @@
+"""What is counted of one run, and what a person is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pfitre_service.ingest.actions import Action, ExitStatus, Note
+from pfitre_service.ingest.counts import RunTally
+from pfitre_service.ingest.images import FrameError
+from pfitre_service.ingest.joining import EVENT, EventJoin
+from pfitre_service.ingest.streams import ANGLE, Stream
+
+_MAX_NOTES = 8
+"""Refused frames told of in words, per run; all are counted."""
+
+
+class RunNotes:
+    """The counts of one run, and the notes that go with them."""
+
+    def __init__(self, uid: str) -> None:
+        self.tally = RunTally()
+        self._uid = uid
+        self._left = _MAX_NOTES
+
+    def refuse(self, stream: Stream, error: FrameError, number: int | None = None) -> list[Action]:
+        """Frames of an event that cannot be used."""
+        self.tally.refused[error.reason] += error.frames
+        self._left -= 1
+        if self._left < 0:
+            return []
+        last = "" if self._left else " (further ones of this run are counted only)"
+        where = f"stream {stream.name!r}, event {'?' if number is None else number}"
+        return [Note(self._uid, "warning", f"{where}: {error.frames} frame(s) refused: {error}{last}")]
+
+    def at_the_end(self, joins: Mapping[str, EventJoin]) -> Iterator[Action]:
+        """Events that never came, and those of which a part never came: refused, and said."""
+        gaps = ", ".join(f"{count} of {name!r}" for name, count in self.tally.missing.items() if count)
+        if gaps:
+            yield Note(self._uid, "warning", f"the run ended with events that never came: {gaps}")
+        for name, join in joins.items():
+            if join.incomplete:
+                self.tally.refused["incomplete"] += len(join.incomplete)
+                lacking = ", ".join(_words(part) for part in join.lacking())
+                message = f"stream {name!r}: {len(join.incomplete)} events lack {lacking}, which never came"
+                yield Note(self._uid, "warning", message)
+
+
+def exit_of(document: Mapping[str, Any]) -> tuple[ExitStatus, str]:
+    """How a run ended, from its stop document, and the reason that it gives."""
+    reason = document.get("reason")
+    text = reason[:500] if isinstance(reason, str) else ""
+    match document.get("exit_status"):
+        case "success" | "abort" | "fail" as status:
+            return status, text
+        case other:
+            return "fail", f"exit_status is {other!r:.40}, expected success, abort or fail. {text}".strip()
+
+
+def _words(part: str) -> str:
+    return {EVENT: "the event itself", ANGLE: "the angle"}.get(part, repr(part))
