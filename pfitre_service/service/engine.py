@@ -132,7 +132,7 @@ class Engine:
     @property
     def warnings(self) -> dict[str, None]:
         """What a person should know, each once."""
-        doubt = self.calibration.doubt
+        doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
         about_axis = {f"the rotation axis was not found and is taken as {self.calibration.axis:g}: {doubt}": None}
         return self._in_use.warnings | self._remarks | (about_axis if doubt else {})
 
@@ -331,16 +331,15 @@ class Engine:
             self._seconds += time.perf_counter() - begin
 
 
-def first_calibration(geometry: ScanGeometry, axis: float | None, parameters: CalibrationParameters) -> Calibration:
-    """What a tomogram begins with. axis: what the user or the run says of it, None for nothing.
+def given_axis(said: float | None, parameters: CalibrationParameters) -> float | None:
+    """Column of the rotation axis by the settings, or else as the run or the caller `said`; None where neither did."""
+    return said if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
 
-    Raises InputError for an axis that cannot be.
-    """
-    said = parameters.rotation_axis if isinstance(parameters.rotation_axis, float) else axis
-    if said is not None:
-        return Calibration(replace(geometry, axis=said).axis)
-    middle = (geometry.columns - 1) / 2
-    return Calibration(middle, "given" if parameters.rotation_axis == "middle" else "middle")
+
+def first_calibration(geometry: ScanGeometry, given: float | None, parameters: CalibrationParameters) -> Calibration:
+    """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle."""
+    searched = given is None and parameters.rotation_axis == "auto"
+    return Calibration(geometry.axis, "middle" if searched else "given")
 
 
 def use_threads(count: int) -> None:

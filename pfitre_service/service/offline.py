@@ -15,7 +15,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import References
 from pfitre_service.recon.calibration import Calibration
-from pfitre_service.service.engine import Engine, EngineParameters, first_calibration
+from pfitre_service.service.engine import Engine, EngineParameters, first_calibration, given_axis
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +81,9 @@ def reconstruct(
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)
     kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
-    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2])
-    calibration = first_calibration(geometry, axis, chosen.calibration)
+    given = given_axis(axis, chosen.calibration)
+    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    calibration = first_calibration(geometry, given, chosen.calibration)
     engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device), calibration)
     if kind == "transmission":
         engine.set_references(References.of(_stack(flats), _stack(darks), chosen.preprocess))

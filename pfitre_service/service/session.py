@@ -16,7 +16,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Progress, Role, ScanGeometry, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References
 from pfitre_service.recon.calibration import Calibration
-from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration
+from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration, given_axis
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.store.catalog import TomogramSummary
 from pfitre_service.store.reader import TomogramReader
@@ -176,7 +176,8 @@ class Session:
         if summary is not None and geometry is not None:
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
-            calibration = self._first_calibration(summary, geometry)
+            given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
+            geometry = geometry if given is None else replace(geometry, axis=given)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -188,19 +189,18 @@ class Session:
                     prior=self._settings.prior,
                     calibration=self._settings.calibration,
                 ),
-                calibration,
+                self._first_calibration(summary, geometry, given),
             )
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
 
-    def _first_calibration(self, summary: TomogramSummary, geometry: ScanGeometry) -> Calibration:
-        """What the run says of the axis; what a worker before this one had found, where that goes on from it."""
-        said = (summary.metadata.get("geometry") or {}).get("axis")
-        first = first_calibration(geometry, said, self._settings.calibration)
+    def _first_calibration(self, summary: TomogramSummary, geometry: ScanGeometry, given: float | None) -> Calibration:
+        """By the run and the settings; or what a worker before this one had come to, where that began alike."""
+        first = first_calibration(geometry, given, self._settings.calibration)
         before = Calibration.of_document(summary.metadata.get("calibration") or {})
-        searched = first.axis_origin != "given"
-        goes_on = before is not None and (before.axis_origin != "given" if searched else before.axis == first.axis)
-        return before if before is not None and goes_on else first
+        if before is None or (before.axis_origin == "given") != (first.axis_origin == "given"):
+            return first
+        return first if first.axis_origin == "given" and before.axis != first.axis else before
 
     def _close(self) -> None:
         self._closed = True

@@ -202,6 +202,6 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
         frame_shape=None if array is None else (array.shape[1], array.shape[2]),
-        withdrawn=tuple(int(row) for row in frames.get("withdrawn") or ()),
+        withdrawn=tuple(int(row) for row in frames.get(layout.WITHDRAWN) or ()),
         has_results=not children.keys().isdisjoint(("volume", layout.PROGRESS)),
     )
