@@ -10,11 +10,15 @@
 
 from __future__ import annotations
 
+import os
+
 from pfitre_service.config import Settings
 from pfitre_service.ingest import DocumentProxy
 from pfitre_service.service.connection import api_key
 from pfitre_service.service.ingestion import ingest_process
 from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
+
+_WORKER_NICENESS = 5
 
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
@@ -40,7 +44,8 @@ def proxy_process(settings: Settings, context: ProcessContext) -> None:
 
 
 def worker_process(settings: Settings, context: ProcessContext) -> None:
-    """The solver."""
+    """The solver. It gives way to all others: what a scan sends must be stored as it comes, its picture can wait."""
+    os.nice(_WORKER_NICENESS)  # first, so that every thread of torch has it
     from pfitre_service.service.worker import run_worker  # torch: two seconds that the other processes do without
 
     run_worker(settings, context)
