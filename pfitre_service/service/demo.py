@@ -116,6 +116,7 @@ def run_engine(settings: Settings, supervisor: Supervisor) -> Iterator[Any]:
     """A RunEngine whose documents go to the service's proxy, and are known to arrive there."""
     from bluesky import RunEngine
     from bluesky.callbacks.zmq import Publisher
+    from bluesky.utils import RunEngineInterrupted
 
     publisher = Publisher(settings.proxy.publish)
     RE = RunEngine({})
@@ -123,6 +124,10 @@ def run_engine(settings: Settings, supervisor: Supervisor) -> Iterator[Any]:
         RE.subscribe(publisher)
         _until_heard(RE, supervisor)
         yield RE
+    except RunEngineInterrupted as error:
+        # Ctrl-C pauses a RunEngine, and nobody is left here to resume: devices are put in order, and the run ends.
+        RE.abort(reason="interrupted")
+        raise KeyboardInterrupt from error
     finally:
         publisher.close()
 

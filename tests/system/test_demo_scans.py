@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 
 import pytest
 
@@ -35,3 +38,15 @@ def test_hxn_ends_with_a_tomogram_for_each_element(pfitre, tmp_path):
         assert tomogram["psnr_result"] > tomogram["psnr_physics"]
         assert (tmp_path / f"hxn-{tomogram['name']}.png").stat().st_size > 10_000
         assert f"{tomogram['name']} final" in said
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_is_left_of_a_demo_that_is_ended_in_mid_scan(start_pfitre, until, tmp_path, how, code):
+    demo = start_pfitre("demo", "--scan", "epics", "--output", str(tmp_path))
+    until(lambda: re.search(r"[1-9]\d* received", demo.log.read_text()), "the first projection", 120)
+    if how == signal.SIGINT:
+        os.killpg(demo.process.pid, how)  # Ctrl-C reaches the whole group, the IOC too
+    else:
+        demo.process.send_signal(how)
+    assert demo.process.wait(40) == code
+    assert demo.left_over(grace_s=20.0) == []
