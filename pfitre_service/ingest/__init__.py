@@ -23,11 +23,12 @@ from pfitre_service.ingest.files import read_scan
 from pfitre_service.ingest.frame_files import FrameFiles, NotReadableYetError
 from pfitre_service.ingest.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.proxy import DocumentProxy
+from pfitre_service.ingest.reception import Source, SourceCounts
 from pfitre_service.ingest.renaming import NewUids
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.scan_documents import documents_of_scan
 from pfitre_service.ingest.stored_scan import StoredScan
-from pfitre_service.ingest.zmq_source import ZmqCounts, ZmqSource
+from pfitre_service.ingest.zmq_source import ZmqSource
 
 __all__ = [
     "AbandonTomogram",
@@ -52,11 +53,12 @@ __all__ = [
     "OpenTomogram",
     "ReadFrames",
     "RunSummary",
+    "Source",
+    "SourceCounts",
     "StoredScan",
     "TomogramAssembler",
     "TomogramCounts",
     "WithdrawRun",
-    "ZmqCounts",
     "ZmqSource",
     "documents_of_scan",
     "frames_of",

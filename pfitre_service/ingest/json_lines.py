@@ -1,7 +1,7 @@
 """Bluesky documents in a text file, one a line.
 
 Understood are `{"name": ..., "doc": {...}}` (bluesky's `JSONLinesWriter`; its `JSONWriter`, which adds brackets and
-commas; JSON sequences as Tiled exports runs) and `["name", {...}]` (suitcase-jsonl, databroker's exports), also all of
+commas; JSON sequences as Tiled exports runs) and `["name", {...}]`, also all of
 them in one list on a single line. Other JSON spread over lines is not.
 """
 
