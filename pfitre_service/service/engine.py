@@ -124,7 +124,7 @@ class Engine:
                 if chosen.any():
                     values = torch.from_numpy(corrected.values[chosen])
                     angles = torch.from_numpy(batch.angles[chosen])
-                    data.add(values, angles)
+                    data.add(values, angles, weights=torch.from_numpy(corrected.weights[chosen]))
                     self._preview.add(values, angles)
             self.stored += len(batch.images)
             self.unusable += int(corrected.unusable.sum())

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
-from pfitre_service.preprocess import References
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.service.engine import Engine, EngineParameters
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def reconstruct(
 
     projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
     are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis, (columns-1)/2 by default. prior: "none" (physics alone), "tv", weights by name, or "auto"
-    (the best installed).
+    rotation axis in the projections as they are given, (columns-1)/2 by default. prior: "none" (physics alone), "tv",
+    weights by name, or "auto" (the best installed).
     iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
     else. on_progress: called after every step.
 
@@ -78,11 +78,14 @@ def reconstruct(
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)
     kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
-    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=axis)
+    geometry = region_geometry(
+        ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=axis), chosen.preprocess
+    )
     engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device))
-    if kind == "transmission":
-        engine.set_references(References.of(_stack(flats), _stack(darks), chosen.preprocess))
-    for batch in _batches(images, degrees):
+    references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
+    batches = _batches(images, degrees)
+    engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
+    for batch in batches:
         engine.add(batch)
     engine.close()
     history: list[Progress] = []
@@ -102,6 +105,15 @@ def reconstruct(
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
     )
+
+
+def _with_stripes(
+    references: References, batches: list[FrameBatch], parameters: PreprocessParameters, measurement: Measurement
+) -> References:
+    search = StripeSearch(references, parameters, measurement)
+    for batch in batches:
+        search.add(batch.images, batch.angles)
+    return search.found() or references
 
 
 def _parameters(

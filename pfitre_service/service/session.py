@@ -13,7 +13,7 @@ import numpy as np
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import Progress, Role, TomogramKey
-from pfitre_service.preprocess import PreprocessParameters, References
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.store.catalog import TomogramSummary
@@ -36,6 +36,8 @@ class Session:
         self._publisher = publisher
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
+        self._search: StripeSearch | None = None
+        """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
         self._published_at = -math.inf
         self._published_revision = 0
@@ -71,7 +73,7 @@ class Session:
             self._read_references()
         if self.unread > 0:
             self._read_batch()
-        if self._ended and self.unread <= 0 and not self._closed:
+        if self._ended and self.unread <= 0 and not self._closed and not self._take_out_stripes():
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
@@ -130,20 +132,39 @@ class Session:
             engine.forget_frames()
         engine.set_references(references)
         self._references = counts
+        self._search = self._new_search(references)
 
     def _read_batch(self) -> None:
         engine = self._engine_for_frames()
         if engine is None:
             return
         for batch in self._reader.batches("projection", engine.stored, max_frames=self._settings.worker.batch_frames):
+            if self._search is not None:
+                self._search.add(batch.images, batch.angles)
             engine.add(batch)
             return
+
+    def _take_out_stripes(self) -> bool:
+        """Whether stripes were found in the whole scan; its frames are then added again, without them."""
+        engine, search, self._search = self.engine, self._search, None
+        references = None if search is None else search.found()
+        if engine is None or references is None:
+            return False
+        logger.info("tomogram %s: stripes found; %d frames are added again", self.key, engine.stored)
+        engine.forget_frames()
+        engine.set_references(references)
+        return True
+
+    def _new_search(self, references: References | None) -> StripeSearch | None:
+        summary = self._summary
+        return None if summary is None else StripeSearch(references, self._settings.preprocess, summary.measurement)
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
         summary = self._summary
-        geometry = None if summary is None or self.engine is not None else summary.geometry
-        if summary is not None and geometry is not None:
+        stored = None if summary is None or self.engine is not None else summary.geometry
+        if summary is not None and stored is not None:
+            geometry = region_geometry(stored, self._settings.preprocess)
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
             self.engine = Engine(
@@ -157,6 +178,7 @@ class Session:
                     prior=self._settings.prior,
                 ),
             )
+            self._search = self._new_search(None)
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
 
