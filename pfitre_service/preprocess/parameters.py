@@ -77,9 +77,9 @@ class PreprocessParameters:
     phase: PhaseParameters = field(default_factory=PhaseParameters)
     """Single-distance phase retrieval."""
     stripes: Literal["off", "steady", "sorting"] = "steady"
-    """Columns that are wrong at all angles, which become rings. `steady`: narrow ones that stay the same over the whole
-    scan, harmless where there are none; `sorting`: algotom's sorting, which finds wider and weaker ones and harms
-    objects that have edges near the axis or were seen over less than 180 degrees; `off`: they stay."""
+    """Columns that are wrong at all angles, which become rings. `steady`: narrow ones that stay the same over a whole
+    scan of 170 degrees or more, harmless where there are none; `sorting`: algotom's sorting, which finds wide and
+    weak ones too, from 65 degrees on, and takes edges of the sample near the axis for stripes; `off`: they stay."""
     weights: Literal["off", "counts"] = "counts"
     """`counts`: an angle counts as much as the photons of its frame beside the flats', which `air_columns` tell;
     `off`: all the same."""

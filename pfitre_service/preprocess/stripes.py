@@ -22,6 +22,9 @@ from pfitre_service.preprocess.references import References
 
 _SECTOR = 5.625
 """Degrees; 32 sectors make 180 degrees, and opposite directions share one."""
+_FEWEST = {"steady": 30, "sorting": 12}
+"""Sectors that a scan must fill, some 170 and some 65 degrees: over a smaller angle more of the sample stays where it
+is, and looks like a stripe."""
 _BLOCKS = 6
 """Parts of the scan, next to each other in angle, in which a steady stripe must be the same."""
 _NARROW = 5
@@ -69,12 +72,13 @@ class StripeSearch:
         "steady": how far the mean of a column stands out from the median of its neighbourhood, shrunk to nothing where
         that differs between parts of the scan. "sorting": the mean of what algotom's sorting (Vo, Atwood, Drakopoulos
         2018, algorithm 3) takes off the sinogram of the sectors, once for wide stripes and once more for narrow ones.
-        Both need a scan of at least 34 degrees.
+        They need scans of some 170 and some 65 degrees.
         """
-        if len(self._sums) < _BLOCKS:
+        method = self._parameters.stripes
+        if method == "off" or len(self._sums) < _FEWEST[method]:
             return None
         means = self._sectors()
-        found = _steady(means) if self._parameters.stripes == "steady" else _by_sorting(means)
+        found = _steady(means) if method == "steady" else _by_sorting(means)
         scale = float(np.abs(means.mean(axis=0)).max())
         strength = float(np.sqrt(np.mean(np.square(found))))
         return found.astype(np.float32) if strength > _WORTH_WHILE * scale else None
