@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pfitre_service.model import Measurement, ScanGeometry
+from pfitre_service.model import FrameBatch, Measurement, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, to_line_integrals
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 
@@ -101,7 +101,7 @@ def _ours(
 ) -> Sinogram:
     parameters = PreprocessParameters(stripes="steady" if method == "steady" else "sorting")
     search = StripeSearch(references, parameters, measurement)
-    search.add(images, angles)
+    search.add(FrameBatch("projection", 0, images, angles))
     return to_line_integrals(images, search.found() or references, parameters, measurement).values
 
 

@@ -176,7 +176,13 @@ def _subtract(values: NDArray[np.float32], stripes: NDArray[np.float32] | None) 
 
 
 def _warnings(references: References, counts: bool) -> tuple[str, ...]:
+    found = [] if references.stripes is None else [_stripes_of(references.stripes)]
     if not counts:
-        return () if references.shape is None else (REFERENCES_UNUSED,)
+        return (*found, *([] if references.shape is None else [REFERENCES_UNUSED]))
     missing = ((references.flat, NO_FLATS), (references.dark, NO_DARKS))
-    return tuple(text for image, text in missing if image is None)
+    return (*found, *(text for image, text in missing if image is None))
+
+
+def _stripes_of(profile: NDArray[np.float32]) -> str:
+    strength = float(np.sqrt(np.mean(np.square(profile))))
+    return f"stripes of {strength:.2g} (root mean square, in line integrals) are taken out of every projection"

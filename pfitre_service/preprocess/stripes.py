@@ -9,13 +9,12 @@ moves on from sector to sector.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pfitre_service.model import Measurement
+from pfitre_service.model import FrameBatch, Measurement
 from pfitre_service.preprocess.line_integrals import to_line_integrals
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.references import References
@@ -49,13 +48,18 @@ class StripeSearch:
         self._measurement: Measurement = measurement
         self._sums: dict[int, NDArray[np.float32]] = {}
         self._counts: dict[int, int] = {}
+        self._rows = 0
 
-    def add(self, images: NDArray[Any], angles: NDArray[np.float64]) -> None:
-        """Adds detector images (angle, row, column), as they are stored, at `angles` (angle,) degrees."""
-        if self._parameters.stripes == "off":
+    def add(self, batch: FrameBatch) -> None:
+        """Adds projections as they lie in the store, if they are the next; rows that are in, or too early, pass by."""
+        seen = self._rows - batch.first
+        if self._parameters.stripes == "off" or not 0 <= seen < len(batch.images):
             return
-        corrected = to_line_integrals(images, self._references, self._parameters, self._measurement)
-        for frame, angle, unusable in zip(corrected.values, angles.tolist(), corrected.unusable, strict=True):
+        self._rows = batch.first + len(batch.images)
+        corrected = to_line_integrals(batch.images[seen:], self._references, self._parameters, self._measurement)
+        for frame, angle, unusable in zip(
+            corrected.values, batch.angles[seen:].tolist(), corrected.unusable, strict=True
+        ):
             if not unusable:
                 sector = int(angle % 180.0 // _SECTOR)
                 self._sums[sector] = self._sums.get(sector, np.float32(0)) + frame

@@ -121,7 +121,7 @@ def _with_stripes(
 ) -> References:
     search = StripeSearch(references, parameters, measurement)
     for batch in batches:
-        search.add(batch.images, batch.angles)
+        search.add(batch)
     return search.found() or references
 
 

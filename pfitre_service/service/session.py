@@ -39,7 +39,6 @@ class Session:
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
         self._search: StripeSearch | None = None
-        self._searched = 0
         """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
         self._published_at = -math.inf
@@ -131,9 +130,9 @@ class Session:
             return
         self._withdraw(engine)
         if self.unread > 0:
-            self._read_batch(engine.stored, self._searching(engine.add))
+            self._read_batch(engine.stored, engine.add)
         if engine.wanted_again is not None:
-            self._read_batch(engine.wanted_again, self._searching(engine.add_again))
+            self._read_batch(engine.wanted_again, engine.add_again)
         elif not self._closed:
             engine.calibrate(at_last=self._ended and self.unread <= 0)
 
@@ -170,19 +169,10 @@ class Session:
     def _read_batch(self, first: int, take: Callable[[FrameBatch], None], max_frames: int | None = None) -> None:
         limit = max_frames or self._settings.worker.batch_frames
         for batch in self._reader.batches("projection", first, max_frames=limit):
+            if self._search is not None:
+                self._search.add(batch)
             take(batch)
             return
-
-    def _searching(self, take: Callable[[FrameBatch], None]) -> Callable[[FrameBatch], None]:
-        """`take`, with a look for stripes at frames that the search has not seen, in their order."""
-
-        def take_and_search(batch: FrameBatch) -> None:
-            if self._search is not None and batch.first == self._searched:
-                self._search.add(batch.images, batch.angles)
-                self._searched += len(batch.images)
-            take(batch)
-
-        return take_and_search
 
     def _take_out_stripes(self) -> bool:
         """Whether stripes were found in the whole scan; its frames are then added again, without them."""
@@ -198,7 +188,6 @@ class Session:
         """Stripes are looked for from the first frame on, with these references."""
         if self._summary is not None:
             self._search = StripeSearch(references, self._settings.preprocess, self._summary.measurement)
-            self._searched = 0
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""

@@ -96,6 +96,26 @@ def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publ
     assert (metadata["frames_used"], metadata["warnings"]) == (10, [])
 
 
+def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, publisher, key):
+    catalog.create(key, {"measurement": "line_integral"})
+    writer = catalog.acquisition_writer(key)
+    stripes = np.zeros((4, 16), np.float32)
+    stripes[1, 3], stripes[2, 11] = 0.2, -0.1
+    images = [
+        Frame(f.image + stripes, f.role, 4.0 * f.seq_num, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(45)
+    ]
+    worker = Worker(catalog, publisher, SETTINGS)
+    writer.append(images[:30])
+    work(worker, lambda: catalog.summary(key).revision)
+    assert catalog.reader(key).metadata()["warnings"] == []
+    writer.append(images[30:])
+    writer.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert metadata["frames_used"] == 45
+    assert any(warning.startswith("stripes of 0.02") for warning in metadata["warnings"])
+
+
 def _rest(frame):
     return frame.angle, frame.seq_num, frame.time, frame.run_uid, "dark"
 

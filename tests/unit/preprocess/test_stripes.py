@@ -8,7 +8,7 @@ import torch
 
 from pfitre_service.bench.rings import ring_strength, run
 from pfitre_service.errors import InputError
-from pfitre_service.model import ScanGeometry
+from pfitre_service.model import FrameBatch, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, to_line_integrals
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.twin.chip import layered_chip
@@ -39,7 +39,7 @@ def stripes(strength: float) -> np.ndarray:
 def profile(values: np.ndarray, angles: np.ndarray, method: str = "steady") -> np.ndarray:
     search = StripeSearch(None, PreprocessParameters(stripes=method), "line_integral")
     for first in range(0, len(angles), 40):
-        search.add(values[first : first + 40], angles[first : first + 40])
+        search.add(FrameBatch("projection", first, values[first : first + 40], angles[first : first + 40]))
     found = search.profile()
     return np.zeros(values.shape[1:], np.float32) if found is None else found
 
@@ -101,6 +101,15 @@ def test_the_profile_does_not_depend_on_batches_order_or_direction():
     np.testing.assert_allclose(profile(values, angles + 180), profile(values, angles), atol=1e-5)
 
 
+def test_a_frame_counts_once_however_often_it_passes_by():
+    values, angles = scan()
+    values += stripes(0.1)
+    search = StripeSearch(None, PreprocessParameters(), "line_integral")
+    for first, stop in ((0, 50), (90, 100), (20, 60), (60, 180), (0, 180)):
+        search.add(FrameBatch("projection", first, values[first:stop], angles[first:stop]))
+    np.testing.assert_allclose(search.profile(), profile(values, angles), atol=1e-6)
+
+
 def test_too_short_a_scan_shows_no_stripes():
     values, angles = scan(span=40.0)
     assert not profile(values + stripes(0.5), angles, "sorting").any()
@@ -110,12 +119,12 @@ def test_the_profile_found_is_subtracted_from_every_projection():
     values, angles = scan()
     parameters = PreprocessParameters()
     search = StripeSearch(None, parameters, "line_integral")
-    search.add(values + stripes(0.1), angles)
+    search.add(FrameBatch("projection", 0, values + stripes(0.1), angles))
     found = search.found()
     assert found is not None
     corrected = to_line_integrals(values, found, parameters, "line_integral")
     np.testing.assert_allclose(corrected.values, values - found.stripes, atol=1e-6)
-    assert corrected.warnings == ()
+    assert [text[:11] for text in corrected.warnings] == ["stripes of "]
 
 
 def test_a_profile_of_another_shape_is_refused():
@@ -127,5 +136,5 @@ def test_a_profile_of_another_shape_is_refused():
 def test_stripes_off_looks_for_none():
     values, angles = scan()
     search = StripeSearch(None, PreprocessParameters(stripes="off"), "line_integral")
-    search.add(values + stripes(0.5), angles)
+    search.add(FrameBatch("projection", 0, values + stripes(0.5), angles))
     assert search.found() is None

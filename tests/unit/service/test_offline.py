@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import pfitre_service
+from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, SettingsError
+from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.service.offline import reconstruct
+from pfitre_service.twin.project import project
 
 
 def test_a_stored_scan_becomes_a_volume_with_its_history(integrals, angles, truth):
@@ -50,6 +53,25 @@ def test_counts_with_flats_and_darks_give_the_volume_of_their_line_integrals(int
     wanted = reconstruct(integrals, angles, prior="none", iterations=5, device="cpu").volume
     got = reconstruct(counts, angles, prior="none", iterations=5, device="cpu", flats=flats, darks=darks).volume
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_region_and_bins_make_a_smaller_volume_about_the_same_axis(integrals, angles):
+    settings = Settings(preprocess=PreprocessParameters(rows=(2, 6), columns=(4, 32), bin=2))
+    result = reconstruct(integrals, angles, axis=15.5, prior="none", iterations=2, device="cpu", settings=settings)
+    assert result.volume.shape == (2, 14, 14)
+    assert result.geometry.axis == 5.5
+
+
+def test_stripes_are_found_before_frames_are_added(particle):
+    angles = np.arange(0.0, 180.0, 4.0)
+    clean = project(particle, angles)
+    striped = clean.copy()
+    striped[:, 3, 10] += 0.3
+    options = {"prior": "none", "iterations": 5, "device": "cpu"}
+    wanted, got = (reconstruct(values, angles, **options) for values in (clean, striped))
+    left = reconstruct(striped, angles, **options, settings=Settings(preprocess=PreprocessParameters(stripes="off")))
+    assert np.linalg.norm(got.volume - wanted.volume) < 0.3 * np.linalg.norm(left.volume - wanted.volume)
+    assert got.warnings[0].startswith("stripes of ")
 
 
 def test_counts_without_references_are_reconstructed_with_warnings(integrals, angles):
