@@ -74,34 +74,6 @@ def quality(
 
 
 @app.command()
-def rings(
-    file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
-    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to compare by eye.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Rings in a stored scan: as they are, by each setting of preprocess.stripes, and by algotom's removal.
-
-    Examples:
-      pfitre bench rings tooth.h5 --axis 296 --output tooth.png
-    """
-    from pfitre_service.bench.rings import draw, render, run
-    from pfitre_service.ingest import read_scan
-
-    Logging.set_up(logging.WARNING)
-    scan = read_scan(file)
-    result, slices = run(
-        scan.projections, scan.angles, flats=scan.flats, darks=scan.darks, measurement=scan.measurement, axis=axis
-    )
-    if output is not None:
-        draw(output, slices, result)
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(render(result))
-
-
-@app.command()
 def stream(
     file: Annotated[
         bool, typer.Option("--file", help="Frames in an HDF5 file that grows, announced by stream datums.")
@@ -142,6 +114,34 @@ def stream(
         file=file,
     )
     result = run(parameters, free_ports(PORTS), folder)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+@app.command()
+def rings(
+    file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to compare by eye.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rings in a stored scan: as they are, by each setting of preprocess.stripes, and by algotom's removal.
+
+    Examples:
+      pfitre bench rings tooth.h5 --axis 296 --output tooth.png
+    """
+    from pfitre_service.bench.rings import draw, render, run
+    from pfitre_service.ingest import read_scan
+
+    Logging.set_up(logging.WARNING)
+    scan = read_scan(file)
+    result, slices = run(
+        scan.projections, scan.angles, flats=scan.flats, darks=scan.darks, measurement=scan.measurement, axis=axis
+    )
+    if output is not None:
+        draw(output, slices, result)
     if as_json:
         print_json(result)
     else:

@@ -71,8 +71,8 @@ def reconstruct(
 
     projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
     are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis in the projections as they are given; found from them by default (see `CalibrationParameters`).
-    prior: "none" (physics alone), "tv", weights by name, or "auto" (the best installed).
+    rotation axis in the projections as given; found by default (see `CalibrationParameters`). prior: "none" (physics
+    alone), "tv", weights by name, or "auto" (the best installed).
     iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
     else. on_progress: called after every step.
 
@@ -82,8 +82,8 @@ def reconstruct(
     images, degrees = _checked(projections, angles)
     kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
     given = given_axis(axis, chosen.calibration)
-    whole = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
-    geometry = region_geometry(whole, chosen.preprocess)
+    frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
     engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device), calibration)
     references = References.of(_stack(flats), _stack(darks), chosen.preprocess)

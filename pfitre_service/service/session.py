@@ -152,7 +152,7 @@ class Session:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
         engine.set_references(references)
         self._references = counts
-        self._search = self._new_search(references)
+        self._begin_search(references)
 
     @property
     def _newly_withdrawn(self) -> frozenset[int]:
@@ -184,20 +184,21 @@ class Session:
         engine.set_references(references)
         return True
 
-    def _new_search(self, references: References | None) -> StripeSearch | None:
-        summary = self._summary
-        return None if summary is None else StripeSearch(references, self._settings.preprocess, summary.measurement)
+    def _begin_search(self, references: References | None) -> None:
+        """Stripes are looked for from the first frame on, with these references."""
+        if self._summary is not None:
+            self._search = StripeSearch(references, self._settings.preprocess, self._summary.measurement)
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
         summary = self._summary
-        geometry = None if summary is None or self.engine is not None else summary.geometry
-        if summary is not None and geometry is not None:
+        stored = None if summary is None or self.engine is not None else summary.geometry
+        if summary is not None and stored is not None:
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
             given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
-            geometry = geometry if given is None else replace(geometry, axis=given)
-            geometry = region_geometry(geometry, self._settings.preprocess)
+            stored = stored if given is None else replace(stored, axis=given)
+            geometry = region_geometry(stored, self._settings.preprocess)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -211,7 +212,7 @@ class Session:
                 ),
                 self._first_calibration(summary, geometry, given),
             )
-            self._search = self._new_search(None)
+            self._begin_search(None)
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
 
