@@ -74,7 +74,7 @@ class Session:
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
         self._bring_in()
-        if self._all_is_in and not self._closed and not self._take_out_stripes():
+        if self._all_is_in and not self._take_out_stripes() and not self._closed:
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
