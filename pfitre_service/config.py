@@ -39,12 +39,20 @@ class Branch(BaseModel):
 class SourceSettings(Branch):
     """Where documents come from."""
 
+    kind: Literal["zmq", "kafka"] = "zmq"
+    """A 0MQ proxy, or the topics of Kafka that bluesky-kafka writes (needs the extra `kafka`)."""
     address: str = "127.0.0.1:5568"
-    """host:port of a 0MQ proxy's subscribers' side."""
+    """host:port of a 0MQ proxy's subscribers' side, or of Kafka's brokers, several with commas."""
     prefix: str = ""
     """Prefix of the publishers to listen to; empty listens to all."""
     max_message_mib: int = Field(default=256, ge=1)
     """Longer messages are refused unread."""
+    kafka_topics: tuple[str, ...] = ()
+    """Topics of Kafka; one that begins with `^` is a pattern."""
+    kafka_group: str = "pfitre"
+    """Name under which Kafka keeps how far was read: a service that starts again goes on there."""
+    kafka_options: dict[str, str] = {}
+    """Further settings of Kafka's client (librdkafka), such as `"security.protocol" = "SASL_SSL"`."""
 
 
 class ProxySettings(Branch):
@@ -140,7 +148,7 @@ def load_settings(profile: Path | None = None, overrides: Mapping[str, Any] | No
     Raises SettingsError that names every key at fault.
     """
     tree = load_profile(profile) if profile is not None else {}
-    tree = _merged(_merged(tree, environment_tree(os.environ)), overrides or {})
+    tree = merged(merged(tree, environment_tree(os.environ)), overrides or {})
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -205,11 +213,12 @@ def _environment_value(key: str, text: str) -> Any:
         raise SettingsError(f'{key} must be a JSON list such as ["primary"]; got {text!r}: {error}') from error
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; `over` wins."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
