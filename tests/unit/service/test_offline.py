@@ -8,7 +8,7 @@ import pfitre_service
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.recon.parameters import CalibrationParameters
-from pfitre_service.service.demo import psnr
+from pfitre_service.service.demo_summary import psnr
 from pfitre_service.service.offline import reconstruct
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.imperfections import shift_columns
