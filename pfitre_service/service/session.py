@@ -133,7 +133,7 @@ class Session:
             self._read_batch(engine.stored, engine.add)
         if engine.wanted_again is not None:
             self._read_batch(engine.wanted_again, engine.add_again)
-        elif not self._closed:
+        if not self._closed:
             engine.calibrate(at_last=self._ended and self.unread <= 0)
 
     @property

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import pfitre_service
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.preprocess import PreprocessParameters
+from pfitre_service.recon.parameters import CalibrationParameters
+from pfitre_service.service.demo_summary import psnr
 from pfitre_service.service.offline import reconstruct
-from pfitre_service.twin.project import project
+from pfitre_service.twin.chip import layered_chip
+from pfitre_service.twin.imperfections import shift_columns
+from pfitre_service.twin.project import bin_volume, project
 
 
 def test_a_stored_scan_becomes_a_volume_with_its_history(integrals, angles, truth):
@@ -45,6 +50,44 @@ def test_the_axis_that_is_given_is_used(integrals, angles, truth):
     assert moved.geometry.axis == 18.0
     assert moved.heldout_error > middle.heldout_error
     assert np.linalg.norm(moved.volume - truth) > 2 * np.linalg.norm(middle.volume - truth)
+
+
+@pytest.fixture(scope="module")
+def chip():
+    """A chip on fine voxels with room around it, the angles of a wedge, and the chip's volume."""
+    fine = np.pad(layered_chip((24, 128, 128)) * np.float32(0.05), ((0, 0), (20, 20), (20, 20)))
+    return fine, np.arange(-42.0, 43.0), bin_volume(fine, 2)
+
+
+def registered_psnr(volume, truth):
+    """The best over moves along the beam's cross direction: where a sample stands is nobody's to know."""
+    return max(psnr(ndimage.shift(volume, (0, 0, x), order=3), truth) for x in np.arange(-1, 1.01, 0.25))
+
+
+def test_a_wrong_axis_and_jitter_cost_little(chip):
+    fine, angles, truth = chip
+    rng = np.random.default_rng(3)
+    jitter = np.zeros(len(angles), np.float32)
+    jitter[rng.permutation(len(angles))[:28]] = rng.uniform(-2, 2, 28)
+    clean = project(fine, angles)
+    noise = rng.normal(scale=0.01 * clean.max(), size=clean.shape).astype(np.float32)
+    spoilt = shift_columns(project(fine, angles, axis=41.5 + 3), jitter)
+    middle = Settings(calibration=CalibrationParameters(drift=False, rotation_axis="middle"))
+    options = {"prior": "tv", "device": "cpu", "iterations": 12}
+    best = reconstruct(clean + noise, angles, axis=41.5, **options)
+    untouched = reconstruct(spoilt + noise, angles, settings=middle, **options)
+    recovered = reconstruct(spoilt + noise, angles, **options)
+    assert best.calibration.shifts == ()
+    assert recovered.calibration.axis_origin == "found"
+    assert recovered.geometry.axis == pytest.approx(44.5, abs=0.7)
+    assert registered_psnr(untouched.volume, truth) < registered_psnr(best.volume, truth) - 3
+    assert registered_psnr(recovered.volume, truth) > registered_psnr(best.volume, truth) - 1
+
+
+def test_an_axis_in_the_settings_wins(integrals, angles):
+    settings = Settings(calibration=CalibrationParameters(rotation_axis=17.0))
+    result = reconstruct(integrals, angles, axis=15.5, iterations=1, device="cpu", settings=settings)
+    assert (result.geometry.axis, result.calibration.axis_origin) == (17.0, "given")
 
 
 def test_counts_with_flats_and_darks_give_the_volume_of_their_line_integrals(integrals, angles):
