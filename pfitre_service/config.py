@@ -19,7 +19,7 @@ from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.prior.parameters import TvParameters
-from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
 from pfitre_service.store.parameters import TiledParameters
 
 ENV_PREFIX = "PFITRE_"
@@ -132,6 +132,8 @@ class Settings(Branch):
     """The catalogue."""
     preprocess: PreprocessParameters = PreprocessParameters()
     """From counts to line integrals."""
+    calibration: CalibrationParameters = CalibrationParameters()
+    """Rotation axis and drift, found while the scan runs."""
     recon: AdmmParameters = AdmmParameters()
     """The solver."""
     prior: PriorSettings = PriorSettings()
@@ -214,7 +216,7 @@ def _environment_value(key: str, text: str) -> Any:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees in one; where both name a setting, `over` counts."""
+    """Two nested mappings as one; `over` wins."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
+from pfitre_service.errors import SettingsError
 
 app = typer.Typer(
     help="Measures what the README claims.",
@@ -70,3 +71,85 @@ def quality(
     result = run_and_show(parameters, output=output)
     if as_json:
         print_json(result)
+
+
+@app.command()
+def stream(
+    file: Annotated[
+        bool, typer.Option("--file", help="Frames in an HDF5 file that grows, announced by stream datums.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second.  [default: 500, with --file 10]")
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows x columns of a frame.  [default: 256x256, with --file 2048x2048]", metavar="ROWSxCOLUMNS"
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Disk to measure: a temporary folder is made here.  [default: the system's]"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Frames from a real publisher into the catalogue of a whole service: how many, how late, at what cost.
+
+    Examples:
+      pfitre bench stream
+      pfitre bench stream --file
+      pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
+    """
+    from pfitre_service.bench.stream import StreamParameters, run
+    from pfitre_service.bench.stream_display import render
+    from pfitre_service.bench.stream_service import PORTS
+    from pfitre_service.service.ports import free_ports
+
+    Logging.set_up(logging.WARNING)
+    parameters = StreamParameters(
+        rate=rate or (10.0 if file else 500.0),
+        shape=_shape(shape or ("2048x2048" if file else "256x256")),
+        seconds=seconds,
+        file=file,
+    )
+    result = run(parameters, free_ports(PORTS), folder)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+@app.command()
+def rings(
+    file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to compare by eye.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rings in a stored scan: as they are, by each setting of preprocess.stripes, and by algotom's removal.
+
+    Examples:
+      pfitre bench rings tooth.h5 --axis 296 --output tooth.png
+    """
+    from pfitre_service.bench.rings import draw, render, run
+    from pfitre_service.ingest import read_scan
+
+    Logging.set_up(logging.WARNING)
+    scan = read_scan(file)
+    result, slices = run(
+        scan.projections, scan.angles, flats=scan.flats, darks=scan.darks, measurement=scan.measurement, axis=axis
+    )
+    if output is not None:
+        draw(output, slices, result)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+def _shape(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) >= 1 and int(columns) >= 2):
+        raise SettingsError(f"--shape takes rows and columns of at least 1 x 2, for example 256x256; got {text!r}")
+    return int(rows), int(columns)

@@ -25,7 +25,9 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    scan: Annotated[str, typer.Option(help="cu23 (real data), chip or particle (simulated).")] = "cu23",
+    scan: Annotated[
+        str, typer.Option(help="cu23 (real data), chip or particle (simulated), epics or hxn (simulated beamlines).")
+    ] = "cu23",
     output: Annotated[Path, typer.Option(help="Folder for catalogue and picture.")] = Path("pfitre-demo"),
     exposure: Annotated[float, typer.Option(min=0.0, help="Seconds per projection.")] = 0.3,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards, until Ctrl-C.")] = False,
@@ -34,11 +36,13 @@ def demo(
 ) -> None:
     """Starts everything, runs one live scan, and shows what came of it.
 
-    Real parts throughout: a RunEngine, a 0MQ proxy, Tiled, a worker process. Nothing to install or configure.
+    Real parts throughout: a RunEngine, a 0MQ proxy, Tiled, a worker process. Nothing to install or configure (but
+    caproto for `epics`: pip install 'pfitre-service[epics]').
 
     Examples:
       pfitre demo
       pfitre demo --scan chip --keep
+      pfitre demo --scan epics
       pfitre demo --exposure 1 --json > summary.json
     """
     from pfitre_service.service.demo import run_demo

@@ -31,7 +31,7 @@ def reconstruct(
     ] = None,
     flats: Annotated[Path | None, typer.Option(help="TIFF of flat fields, for TIFF counts.")] = None,
     darks: Annotated[Path | None, typer.Option(help="TIFF of dark fields, for TIFF counts.")] = None,
-    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: found]")] = None,
     prior: Annotated[
         str, typer.Option(help="What fills in the missing wedge: auto, none, tv, or weights by name.")
     ] = "auto",

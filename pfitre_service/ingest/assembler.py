@@ -195,7 +195,8 @@ class TomogramAssembler:
             actions += self._give_up(quietest, f"{len(self._runs)} runs are open and this one was silent the longest")
         self._runs[uid] = run
         tomogram.open_runs += 1
-        return actions + (run.ignore(refusal) if refusal else []) + self._replay(uid)
+        actions += run.ignore(refusal) if refusal else tomogram.withdraw(document.get(self._rules.withdraw_key))
+        return actions + self._replay(uid)
 
     def _tomogram(self, uid: str, start: Mapping[str, Any]) -> Tomogram:
         """The tomogram that a run belongs to."""

@@ -41,32 +41,34 @@ def decode(message: bytes, *, max_bytes: int, prefix: bytes = b"") -> Decoded | 
     """The document in `message`, or None if it has another prefix than the one asked for (if one is).
 
     Raises `DocumentError` for everything that is no document of at most `max_bytes`. Values are dicts with text as
-    keys, lists (of sets too), tuples, text, bytes, numbers, and arrays of numbers or text in memory of their own.
+    keys, lists (of sets too), tuples, text, bytes, numbers, and read-only arrays of numbers or text.
+    The bytes of an array are copied out of the message once.
     """
     if len(message) > max_bytes:
         raise DocumentError(f"a message of {len(message):,} bytes is larger than the {max_bytes:,} that are allowed")
-    parts = message.split(b" ", 2)
-    if len(parts) < 3:
+    end_of_prefix = message.find(b" ")
+    end_of_name = message.find(b" ", end_of_prefix + 1)
+    if end_of_prefix < 0 or end_of_name < 0:
         raise DocumentError(f"expected a prefix, a name and a document, apart by spaces; got {message[:40]!r}")
-    found, name, body = parts
-    if prefix and found != prefix:
+    if prefix and message[:end_of_prefix] != prefix:
         return None
-    text = name.decode("ascii", "replace")
+    text = message[end_of_prefix + 1 : end_of_name].decode("ascii", "replace")
     if text not in DOCUMENT_NAMES:
         raise UnknownNameError(f"unknown document name {text[:60]!r}")
+    size = len(message) - end_of_name - 1
     try:
-        return _read(text, body)
+        return _read(text, message, end_of_name + 1)
     except DocumentError as error:
-        raise DocumentError(f"a {text} document of {len(body):,} bytes is refused: {error}") from error
+        raise DocumentError(f"a {text} document of {size:,} bytes is refused: {error}") from error
     except Exception as error:
         # The edge to the network: a hostile pickle may raise anything. Counted and told of by the caller.
         said = f"{type(error).__name__}: {error!s:.200}"
-        raise DocumentError(f"a {text} document of {len(body):,} bytes cannot be read: {said}") from error
+        raise DocumentError(f"a {text} document of {size:,} bytes cannot be read: {said}") from error
 
 
-def _read(name: str, body: bytes) -> Decoded:
-    unpickler = _DocumentUnpickler(body)
-    plain = _Plain(values_left=len(body) + _SPARE_VALUES)
+def _read(name: str, message: bytes, start: int) -> Decoded:
+    unpickler = _DocumentUnpickler(message, start)
+    plain = _Plain(values_left=len(message) - start + _SPARE_VALUES)
     document = plain.convert(unpickler.load(), 0)
     if not isinstance(document, dict):
         raise DocumentError(f"expected a table of keys, got {type(document).__name__}")
@@ -123,9 +125,11 @@ class _DocumentUnpickler(pickle._Unpickler):
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(io.BytesIO(body))
-        self._size = len(body)
+    def __init__(self, message: bytes, start: int) -> None:
+        stream = io.BytesIO(message)  # shares the message's memory; what is read out of it is the one copy
+        stream.seek(start)
+        super().__init__(stream)
+        self._size = len(message) - start
 
     def find_class(self, module: str, name: str) -> Any:
         """The reader for what the pickle names; nothing is imported."""
@@ -179,7 +183,7 @@ class _DocumentUnpickler(pickle._Unpickler):
         size = int.from_bytes(self.read(8), "little")
         if size > self._size:
             raise DocumentError(f"{size:,} bytes are announced in a message of {self._size:,}")
-        self.append(bytearray(self.read(size)))
+        self.append(self.read(size))  # as bytes: a bytearray would be a second copy
 
     dispatch[pickle.SETITEM[0]] = _setitem
     dispatch[pickle.SETITEMS[0]] = _setitems

@@ -38,7 +38,7 @@ class PickledType:
         self._order = state[1]
 
     def read(self, data: Any, shape: Any, order: str) -> NDArray[Any]:
-        """The array that `data` holds, in native byte order, in memory of its own."""
+        """The array that `data` holds, in native byte order, read-only: it lies in the memory of `data` if it can."""
         dtype = np.dtype(self._code if self._order == "|" else self._order + self._code)
         if not isinstance(data, bytes | bytearray):
             raise DocumentError(f"expected an array's values as bytes, got {type(data).__name__}")
@@ -47,9 +47,12 @@ class PickledType:
         if math.prod(shape) * dtype.itemsize != len(data):
             raise DocumentError(f"an array of {shape} {dtype} does not fit its {len(data)} bytes")
         if 0 in shape or not dtype.itemsize:
-            return np.zeros(shape, dtype)
-        values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-        return np.array(values, dtype=dtype.newbyteorder("="))
+            array = np.zeros(shape, dtype)
+        else:
+            values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+            array = values.astype(dtype.newbyteorder("="), copy=False)
+        array.flags.writeable = False
+        return array
 
 
 class PickledArray:

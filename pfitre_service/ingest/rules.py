@@ -102,6 +102,9 @@ class DocumentRules:
     """A tomogram of many runs is complete when none of them was open for so many seconds."""
     redone_within: float = 0.02
     """In a tomogram of many runs, a run at the angle of an earlier one, within so many degrees, takes its place."""
+    withdraw_key: str = "withdraw_runs"
+    """In a tomogram of many runs: key of a start document with a list of uids of earlier runs that count no more. A run
+    of no points will do to say so."""
     maps: MapRules = MapRules()
     """Maps scanned point by point in place of images."""
     roots: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pfitre_service.ingest.actions import Action, CloseTomogram, OpenTomogram
+from pfitre_service.ingest.actions import Action, CloseTomogram, OpenTomogram, WithdrawRun
 from pfitre_service.ingest.counts import RunTally
 from pfitre_service.ingest.start import StartFacts
 from pfitre_service.model import TomogramKey
@@ -46,6 +46,12 @@ class Tomogram:
             del self.angle_of_run[uid]
         self.angle_of_run[run_uid] = angle
         return earlier
+
+    def withdraw(self, run_uids: Any) -> list[Action]:
+        """Take runs that a start document names out again; what is no run of this tomogram is left alone."""
+        named = run_uids if isinstance(run_uids, list | tuple) else [run_uids]
+        gone = [uid for uid in named if isinstance(uid, str) and self.angle_of_run.pop(uid, None) is not None]
+        return [WithdrawRun(key, uid) for uid in gone for key in self.keys]
 
     def scale(self, width: float | None) -> float:
         """How wide a column of `width` micrometres is in columns of this tomogram, which the first map sets."""

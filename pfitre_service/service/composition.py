@@ -10,16 +10,21 @@
 
 from __future__ import annotations
 
+import os
+
 from pfitre_service.config import Settings
 from pfitre_service.ingest import DocumentProxy
 from pfitre_service.service.connection import api_key
 from pfitre_service.service.ingestion import ingest_process
 from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
 
+_WORKER_NICENESS = 5
+
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
-    """The embedded Tiled server."""
+    """The embedded Tiled server, and the page."""
     from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
+    from pfitre_service.viewer.mount import add_page
 
     run_server(
         settings.data_dir,
@@ -28,6 +33,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         api_key=api_key(settings),
         anonymous_read=settings.tiled.allows_anonymous_read,
         stop=BeatingStop(context),
+        extend=add_page,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
     )
 
@@ -40,7 +46,8 @@ def proxy_process(settings: Settings, context: ProcessContext) -> None:
 
 
 def worker_process(settings: Settings, context: ProcessContext) -> None:
-    """The solver."""
+    """The solver. It gives way to all others: what a scan sends must be stored as it comes, its picture can wait."""
+    os.nice(_WORKER_NICENESS)  # first, so that every thread of torch has it
     from pfitre_service.service.worker import run_worker  # torch: two seconds that the other processes do without
 
     run_worker(settings, context)

@@ -46,4 +46,5 @@ def connect_catalog(settings: Settings) -> Catalog:
         api_key(settings),
         timeout_s=settings.tiled.start_timeout_s,
         request_timeout_s=settings.tiled.request_timeout_s,
+        data_dir=settings.data_dir if settings.tiled.uri is None else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any
 
@@ -44,9 +45,9 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def refresh(self, sent: int) -> None:
-        """Shows where everything stands."""
-        tomogram = self._tomogram()
+    def refresh(self, sent: int, ids: Collection[str]) -> None:
+        """Shows where everything stands. ids: of the tomograms that the scan makes, of which the slowest is shown."""
+        tomogram = self._slowest(ids)
         used = int(tomogram.get("angles_used", 0))
         words = _words(tomogram)
         counts = {"received": sent, "stored": int(tomogram.get("stored", 0)), "used": used}
@@ -58,11 +59,12 @@ class Display:
             numbers = ", ".join(f"{count} {name}" for name, count in counts.items())
             self._console.print(f"{seconds:5.1f} s  {numbers}  {words}", highlight=False)
 
-    def _tomogram(self) -> dict[str, Any]:
+    def _slowest(self, ids: Collection[str]) -> dict[str, Any]:
         worker = self._supervisor.status()["details"]["processes"]["worker"]["health"] or {"details": {}}
         details = worker["details"]
-        tomograms = details.get("tomograms") or []
-        return dict(tomograms[-1] if tomograms else details.get("last_ended") or {})
+        open_ones = [one for one in details.get("tomograms") or [] if one["id"] in ids]
+        slowest = min(open_ones, key=lambda one: (one["stored"], one.get("angles_used", 0)), default=None)
+        return dict(slowest or details.get("last_ended") or {})
 
 
 def _words(tomogram: dict[str, Any]) -> str:

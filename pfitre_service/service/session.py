@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import Progress, Role, TomogramKey
-from pfitre_service.preprocess import PreprocessParameters, References
-from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters
+from pfitre_service.model import FrameBatch, Progress, Role, ScanGeometry, TomogramKey
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
+from pfitre_service.recon.calibration import Calibration
+from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration, given_axis
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.store.catalog import TomogramSummary
 from pfitre_service.store.reader import TomogramReader
@@ -36,6 +38,9 @@ class Session:
         self._publisher = publisher
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
+        self._search: StripeSearch | None = None
+        self._searched = 0
+        """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
         self._published_at = -math.inf
         self._published_revision = 0
@@ -53,7 +58,9 @@ class Session:
     @property
     def has_work(self) -> bool:
         """Whether a call of `work` would do something."""
-        if self.unread > 0 or self._new_references or (self._ended and not self._closed):
+        if self.unread > 0 or self._new_references or self._newly_withdrawn or (self._ended and not self._closed):
+            return True
+        if self.engine is not None and self.engine.wanted_again is not None:
             return True
         return self.engine is not None and self.engine.used >= MINIMUM_ANGLES and not self.engine.settled
 
@@ -67,11 +74,8 @@ class Session:
 
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
-        if self._new_references:
-            self._read_references()
-        if self.unread > 0:
-            self._read_batch()
-        if self._ended and self.unread <= 0 and not self._closed:
+        self._bring_in()
+        if self._all_is_in and not self._closed and not self._take_out_stripes():
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
@@ -118,6 +122,26 @@ class Session:
         """Whether there are flats or darks that the engine, once there are frames for one, does not know of."""
         return self._stored("projection") > 0 and (self._stored("flat"), self._stored("dark")) != self._references
 
+    def _bring_in(self) -> None:
+        """A batch at most of what is new, and one of what is to be added again; then a look at the calibration."""
+        if self._new_references:
+            self._read_references()
+        engine = self._engine_for_frames()
+        if engine is None:
+            return
+        self._withdraw(engine)
+        if self.unread > 0:
+            self._read_batch(engine.stored, self._searching(engine.add))
+        if engine.wanted_again is not None:
+            self._read_batch(engine.wanted_again, self._searching(engine.add_again))
+        elif not self._closed:
+            engine.calibrate(at_last=self._ended and self.unread <= 0)
+
+    @property
+    def _all_is_in(self) -> bool:
+        again = self.engine is not None and self.engine.wanted_again is not None
+        return self._ended and self.unread <= 0 and not again
+
     def _read_references(self) -> None:
         """Flats and darks as they are now; frames that were corrected with others are read again."""
         engine = self._engine_for_frames()
@@ -127,25 +151,65 @@ class Session:
         references = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
-            engine.forget_frames()
         engine.set_references(references)
         self._references = counts
+        self._begin_search(references)
 
-    def _read_batch(self) -> None:
-        engine = self._engine_for_frames()
-        if engine is None:
+    @property
+    def _newly_withdrawn(self) -> frozenset[int]:
+        known: frozenset[int] = frozenset() if self.engine is None else self.engine.withdrawn
+        return frozenset(() if self._summary is None else self._summary.withdrawn) - known
+
+    def _withdraw(self, engine: Engine) -> None:
+        """Projections that were redone or withdrawn since the last time."""
+        rows = self._newly_withdrawn
+        engine.leave_out(row for row in rows if row >= engine.stored)
+        for row in sorted(row for row in rows if row < engine.stored):
+            self._read_batch(row, engine.withdraw, max_frames=1)
+
+    def _read_batch(self, first: int, take: Callable[[FrameBatch], None], max_frames: int | None = None) -> None:
+        limit = max_frames or self._settings.worker.batch_frames
+        for batch in self._reader.batches("projection", first, max_frames=limit):
+            take(batch)
             return
-        for batch in self._reader.batches("projection", engine.stored, max_frames=self._settings.worker.batch_frames):
-            engine.add(batch)
-            return
+
+    def _searching(self, take: Callable[[FrameBatch], None]) -> Callable[[FrameBatch], None]:
+        """`take`, with a look for stripes at frames that the search has not seen, in their order."""
+
+        def take_and_search(batch: FrameBatch) -> None:
+            if self._search is not None and batch.first == self._searched:
+                self._search.add(batch.images, batch.angles)
+                self._searched += len(batch.images)
+            take(batch)
+
+        return take_and_search
+
+    def _take_out_stripes(self) -> bool:
+        """Whether stripes were found in the whole scan; its frames are then added again, without them."""
+        engine, search, self._search = self.engine, self._search, None
+        references = None if search is None else search.found()
+        if engine is None or references is None:
+            return False
+        logger.info("tomogram %s: stripes found; %d frames are added again", self.key, engine.stored)
+        engine.set_references(references)
+        return True
+
+    def _begin_search(self, references: References | None) -> None:
+        """Stripes are looked for from the first frame on, with these references."""
+        if self._summary is not None:
+            self._search = StripeSearch(references, self._settings.preprocess, self._summary.measurement)
+            self._searched = 0
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
         summary = self._summary
-        geometry = None if summary is None or self.engine is not None else summary.geometry
-        if summary is not None and geometry is not None:
+        stored = None if summary is None or self.engine is not None else summary.geometry
+        if summary is not None and stored is not None:
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
+            given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
+            stored = stored if given is None else replace(stored, axis=given)
+            geometry = region_geometry(stored, self._settings.preprocess)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -155,10 +219,21 @@ class Session:
                     preprocess=self._settings.preprocess,
                     recon=self._settings.recon,
                     prior=self._settings.prior,
+                    calibration=self._settings.calibration,
                 ),
+                self._first_calibration(summary, geometry, given),
             )
+            self._begin_search(None)
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
+
+    def _first_calibration(self, summary: TomogramSummary, geometry: ScanGeometry, given: float | None) -> Calibration:
+        """By the run and the settings; or what a worker before this one had come to, where that began alike."""
+        first = first_calibration(geometry, given, self._settings.calibration)
+        before = Calibration.of_document(summary.metadata.get("calibration") or {})
+        if before is None or (before.axis_origin == "given") != (first.axis_origin == "given"):
+            return first
+        return first if first.axis_origin == "given" and before.axis != first.axis else before
 
     def _close(self) -> None:
         self._closed = True
@@ -194,6 +269,7 @@ class Session:
 
     def _final_reason(self, engine: Engine) -> str:
         left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
+        left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
         return f"{engine.used} of {engine.stored} projections used{left_out}; {self._reason}"
 
     def _fields(self) -> dict[str, Any]:
@@ -208,9 +284,11 @@ class Session:
             "prior": engine.prior_name,
             "weights_sha256": engine.weights_sha256,
             "device": str(engine.device),
+            "calibration": engine.calibration.document(),
             "warnings": list(engine.warnings)[:50],
             "progress": {name: _finite(value) for name, value in progress.items()},
             "parameters": {
+                "calibration": asdict(self._settings.calibration),
                 "recon": asdict(self._settings.recon),
                 "prior": self._settings.prior.model_dump(mode="json"),
                 "preprocess": asdict(self._settings.preprocess),

@@ -9,22 +9,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.errors import StoreError
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import FramesRefusedError, StoreMissingError, StoreUnavailableError
+from pfitre_service.store.frame_array import FrameArray, create_frames, open_frames
 from pfitre_service.store.layout import AcquisitionState, FrameId
 from pfitre_service.store.wire import Wire
 
 logger = logging.getLogger(__name__)
 
-# One request: large enough to hide the 60 ms that each costs, small enough for memory on both sides.
-_REQUEST_BYTES = 32 << 20
+# Frames whose rows are written in one go. Each go costs three requests, 0.1 s of Tiled's time or more, however many
+# frames it has: a writer that is behind catches up by larger ones.
+_BATCH_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +41,8 @@ class Appended:
     """Frames that were stored before: same run uid, stream, seq_num and part."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What every frame of one array has in common."""
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-
-    def __str__(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]} pixels of {self.dtype}"
+_Kind = tuple[tuple[int, int], np.dtype[Any]]
+"""What every frame of one array has in common: (row, column) and dtype."""
 
 
 class AcquisitionWriter:
@@ -53,12 +51,14 @@ class AcquisitionWriter:
     After StoreUnavailableError the same call may simply be made again: the writer first looks up what was stored.
     """
 
-    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None) -> None:
         self.key = key
         self._wire = wire
-        self._kinds: dict[Role, _Kind] = {}
+        self._data_dir = data_dir
+        self._arrays: dict[Role, FrameArray] = {}
         self._rows: dict[Role, int] = dict.fromkeys(layout.ARRAY_OF_ROLE, 0)
         self._ids: set[FrameId] = set()
+        self._partitions = 0  # of `frames`, as far as the catalogue is known to know of them
         self._in_step = False
         self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
 
@@ -124,15 +124,12 @@ class AcquisitionWriter:
         table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
         self._ids = set(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
         self._rows = {role: table["role"].count(role) for role in layout.ARRAY_OF_ROLE}
-        self._kinds = {role: kind for role in layout.ARRAY_OF_ROLE if (kind := self._kind_in_store(role)) is not None}
+        self._partitions = 0
+        self._arrays = {}
+        for role in layout.ARRAY_OF_ROLE:
+            with suppress(StoreMissingError):
+                self._arrays[role] = open_frames(self._wire, self.key, role, self._data_dir)
         self._in_step = True
-
-    def _kind_in_store(self, role: Role) -> _Kind | None:
-        try:
-            node = nodes.get_node(self._wire, layout.node_path(self.key, layout.ARRAY_OF_ROLE[role]))
-        except StoreMissingError:
-            return None
-        return _Kind((node.shape[1], node.shape[2]), node.dtype)
 
     def _without_duplicates(self, frames: Sequence[Frame]) -> list[Frame]:
         fresh: dict[FrameId, Frame] = {}
@@ -145,7 +142,7 @@ class AcquisitionWriter:
     def _fitting(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame], list[str]]:
         """Frames that fit, frames that do not, and why not. The first frame of a role sets its array's kind."""
         fitting, refused, reasons = [], [], []
-        expected = dict(self._kinds)
+        expected: dict[Role, _Kind] = {role: (array.shape, array.dtype) for role, array in self._arrays.items()}
         for frame in frames:
             reason = _misfit(frame, expected)
             if reason is None:
@@ -164,36 +161,40 @@ class AcquisitionWriter:
             if not frames:
                 continue
             first = self._rows[role]
-            images = np.stack([_native(frame.image) for frame in frames])
-            self._ensure_array(role, images)
-            nodes.write_rows_of_array(self._wire, layout.node_path(self.key, layout.ARRAY_OF_ROLE[role]), images, first)
+            self._array(role, frames[0].image).write([_native(frame.image) for frame in frames], first)
             rows += range(first, first + len(frames))
             ordered += frames
-        columns = layout.frame_columns(ordered, rows)
-        schema = layout.table_schema(layout.FRAME_COLUMNS)
-        nodes.append_to_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns, schema)
+        self._append_rows(layout.frame_columns(ordered, rows))
         for frame in ordered:
             self._rows[frame.role] += 1
             self._ids.add(layout.frame_id(frame))
 
-    def _ensure_array(self, role: Role, images: NDArray[Any]) -> None:
-        if role in self._kinds:
-            return
-        rows, columns = images.shape[1:]
-        created = nodes.create_array(
-            self._wire,
-            layout.container_path(self.key),
-            layout.ARRAY_OF_ROLE[role],
-            shape=(0, rows, columns),
-            # A frame a chunk: no frame is ever rewritten for the sake of the next, and the array is never longer than
-            # what was written (Tiled starts an array with one whole chunk, of zeros).
-            chunks=((1,), (rows,), (columns,)),
-            dims=layout.FRAME_DIMS,
-            dtype=images.dtype,
-        )
-        if not created:
-            raise StoreUnavailableError(f"tomogram {self.key}: another writer made its {role} array meanwhile")
-        self._kinds[role] = _Kind((rows, columns), images.dtype)
+    def _append_rows(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        path = layout.node_path(self.key, layout.FRAMES)
+        partition = layout.partition_of(sum(self._rows.values()))
+        if partition >= self._partitions:
+            self._announce_partitions(path, partition + 1)
+        schema = layout.table_schema(layout.FRAME_COLUMNS)
+        nodes.append_to_table(self._wire, path, columns, schema, partition=partition)
+
+    def _announce_partitions(self, path: str, count: int) -> None:
+        try:
+            nodes.announce_partitions(self._wire, path, count)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            # A facility's server may not let this key change what it knows of a table. The rows are there all the same.
+            logger.warning("tomogram %s: Tiled's own clients will not see all rows of `frames`: %s", self.key, error)
+        self._partitions = count
+
+    def _array(self, role: Role, image: NDArray[Any]) -> FrameArray:
+        """The array of `role`, which is made for frames like `image` where there is none."""
+        if role not in self._arrays:
+            created = create_frames(self._wire, self.key, role, _native(image), self._data_dir)
+            if created is None:
+                raise StoreUnavailableError(f"tomogram {self.key}: another writer made its {role} array meanwhile")
+            self._arrays[role] = created
+        return self._arrays[role]
 
 
 def _native(image: NDArray[Any]) -> NDArray[Any]:
@@ -208,17 +209,24 @@ def _misfit(frame: Frame, expected: dict[Role, _Kind]) -> str | None:
         return f"its role is {frame.role!r}, none of {', '.join(layout.ARRAY_OF_ROLE)}"
     if image.ndim != 2 or 0 in image.shape or image.dtype.kind not in "biuf":
         return f"a frame must be two-dimensional and real; got shape {image.shape} of {image.dtype}"
-    kind = _Kind((image.shape[0], image.shape[1]), image.dtype.newbyteorder("="))
+    kind = ((image.shape[0], image.shape[1]), image.dtype.newbyteorder("="))
     wanted = expected.setdefault(frame.role, kind)
-    return None if kind == wanted else f"the array holds frames of {wanted}; this one has {kind}"
+    if kind == wanted:
+        return None
+    return f"the array holds frames of {_words(wanted)}; this one has {_words(kind)}"
+
+
+def _words(kind: _Kind) -> str:
+    (rows, columns), dtype = kind
+    return f"{rows} x {columns} pixels of {dtype}"
 
 
 def _batches(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
-    """Runs of frames of at most `_REQUEST_BYTES`, one at least."""
+    """Runs of frames of at most `_BATCH_BYTES`, one at least."""
     batch: list[Frame] = []
     size = 0
     for frame in frames:
-        if batch and size + frame.image.nbytes > _REQUEST_BYTES:
+        if batch and size + frame.image.nbytes > _BATCH_BYTES:
             yield batch
             batch, size = [], 0
         batch.append(frame)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +45,8 @@ class TomogramSummary:
     """(row, column) of a projection; None until the first is stored."""
     has_results: bool
     """Whether a worker has begun to write what it makes of the frames."""
+    withdrawn: tuple[int, ...] = ()
+    """Rows of `projections` that were redone or withdrawn and do not count."""
 
     @property
     def status(self) -> str:
@@ -65,15 +68,26 @@ class TomogramSummary:
 class Catalog:
     """A connection to the catalogue. Safe to share between threads; its writers are not."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, data_dir: Path | None = None) -> None:
         self._wire = wire
+        self._data_dir = data_dir
         self._settled: dict[str, TomogramSummary] = {}
 
     @classmethod
     def connect(
-        cls, uri: str, api_key: str | None, *, timeout_s: float = 60.0, request_timeout_s: float = 20.0
+        cls,
+        uri: str,
+        api_key: str | None,
+        *,
+        timeout_s: float = 60.0,
+        request_timeout_s: float = 20.0,
+        data_dir: Path | None = None,
     ) -> Catalog:
         """Wait for the server at `uri` and check that `api_key` opens it; without a key the catalogue is only read.
+
+        Args:
+            data_dir: the folder that this very server works on, if it may be on this machine: where it is, frames are
+                written and read there.
 
         Raises:
             StoreUnavailableError: nothing answered within `timeout_s`.
@@ -90,7 +104,7 @@ class Catalog:
             wire.close()
             raise
         logger.info("connected to Tiled at %s", wire.uri)
-        return cls(wire)
+        return cls(wire, data_dir)
 
     @property
     def uri(self) -> str:
@@ -151,13 +165,13 @@ class Catalog:
         return self._summary(nodes.get_node(self._wire, layout.container_path(key)))
 
     def acquisition_writer(self, key: TomogramKey) -> AcquisitionWriter:
-        return AcquisitionWriter(self._wire, key)
+        return AcquisitionWriter(self._wire, key, self._data_dir)
 
     def result_writer(self, key: TomogramKey) -> ResultWriter:
         return ResultWriter(self._wire, key)
 
     def reader(self, key: TomogramKey) -> TomogramReader:
-        return TomogramReader(self._wire, key)
+        return TomogramReader(self._wire, key, self._data_dir)
 
     def _summary(self, container: nodes.Node) -> TomogramSummary:
         kept = self._settled.get(container.key)
@@ -200,5 +214,6 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
         frame_shape=None if array is None else (array.shape[1], array.shape[2]),
+        withdrawn=tuple(int(row) for row in frames.get(layout.WITHDRAWN) or ()),
         has_results=not children.keys().isdisjoint(("volume", layout.PROGRESS)),
     )

@@ -32,6 +32,7 @@ FrameId = tuple[str, str, int, int]
 FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "stream", "seq_num", "part", "time")
 ID_COLUMNS = ("run_uid", "stream", "seq_num", "part")
 PROGRESS_COLUMNS = tuple(field.name for field in fields(Progress))
+_PARTITION_ROWS = 1000
 _INTEGERS = {"index", "seq_num", "part", "revision", "angles_stored", "angles_used", "iterations"}
 _TEXTS = {"role", "run_uid", "stream", "phase"}
 
@@ -42,6 +43,15 @@ def container_path(key: TomogramKey) -> str:
 
 def node_path(key: TomogramKey, name: str) -> str:
     return f"{ROOT}/{key.id}/{name}"
+
+
+def partition_of(row: int) -> int:
+    """The partition of `frames` in which a batch lies whose first row is `row` (from 0).
+
+    A reader that knows `row` rows finds the next ones there. A batch is never divided, so partitions may hold more
+    rows than this says, or none; tables made before there were partitions have all their rows in the first.
+    """
+    return row // _PARTITION_ROWS
 
 
 def table_schema(columns: Sequence[str]) -> Any:

@@ -42,14 +42,18 @@ class Node:
     key: str
     metadata: dict[str, Any]
     structure: dict[str, Any]
+    data_source: dict[str, Any]
+    """Where the server keeps it; empty unless it was asked for."""
 
     @classmethod
     def of(cls, resource: Mapping[str, Any]) -> Node:
         attributes = resource["attributes"]
+        sources = attributes.get("data_sources") or [{}]
         return cls(
             key=str(resource["id"]),
             metadata=dict(attributes.get("metadata") or {}),
             structure=dict(attributes.get("structure") or {}),
+            data_source=dict(sources[0]),
         )
 
     @property
@@ -71,9 +75,9 @@ class Node:
         return tuple(tuple(int(n) for n in axis) for axis in self.structure["chunks"])
 
 
-def get_node(wire: Wire, path: str) -> Node:
+def get_node(wire: Wire, path: str, *, with_source: bool = False) -> Node:
     """Raises StoreMissingError where there is none."""
-    return Node.of(_data(wire, f"metadata/{path}"))
+    return Node.of(_data(wire, f"metadata/{path}", {"include_data_sources": with_source}))
 
 
 def list_nodes(wire: Wire, path: str, *, limit: int = 100, offset: int = 0, newest_first: bool = False) -> list[Node]:
@@ -142,14 +146,30 @@ def patch_metadata(wire: Wire, path: str, fields: Mapping[str, Any]) -> None:
 
 def write_rows_of_array(wire: Wire, path: str, data: NDArray[Any], first: int) -> None:
     """Write `data` (row, ...) from row `first` on; the array grows to hold it. dtype and shape must be the array's."""
-    offset = ",".join(str(n) for n in (first, *(0 for _ in data.shape[1:])))
-    params: Params = {"offset": offset, "shape": ",".join(map(str, data.shape)), "extend": True}
+    offset = _numbers((first, *(0 for _ in data.shape[1:])))
+    params: Params = {"offset": offset, "shape": _numbers(data.shape), "extend": True}
     wire.send_bytes("PATCH", f"array/full/{path}", data.tobytes(), _OCTETS, params)
+
+
+def announce_rows(
+    wire: Wire, path: str, source: Mapping[str, Any], shape: Sequence[int], length: int, first: int
+) -> None:
+    """Tell the server, and through it every subscriber, that an array of `shape` now lies in the place of `source`.
+
+    Args:
+        shape: of the whole array; rows from `first` on are new.
+        length: rows of a chunk, the last of which may be shorter.
+    """
+    full, rest = divmod(shape[0], length)
+    rows = [length] * full + ([rest] if rest else [])
+    structure = {**source["structure"], "shape": list(shape), "chunks": [rows, *([n] for n in shape[1:])]}
+    params = {"patch_offset": _numbers((first, 0, 0)), "patch_shape": _numbers((shape[0] - first, *shape[1:]))}
+    _put_source(wire, path, {**source, "structure": structure}, params)
 
 
 def write_block(wire: Wire, path: str, data: NDArray[Any], block: tuple[int, ...]) -> None:
     """Write one whole chunk of an array."""
-    params = {"block": ",".join(map(str, block))}
+    params = {"block": _numbers(block)}
     wire.send_bytes("PUT", f"array/block/{path}", data.tobytes(), _OCTETS, params)
 
 
@@ -168,24 +188,46 @@ def read_rows_of_array(wire: Wire, path: str, first: int, stop: int, shape: Sequ
     return np.frombuffer(content, dtype).reshape(stop - first, *shape).copy()
 
 
-def append_to_table(wire: Wire, path: str, columns: Mapping[str, Sequence[Any]], schema: Any) -> None:
-    """Append rows. Not idempotent: after StoreUnavailableError look at the table before trying again."""
+def append_to_table(
+    wire: Wire, path: str, columns: Mapping[str, Sequence[Any]], schema: Any, *, partition: int = 0
+) -> None:
+    """Append rows to a partition. Not idempotent: after StoreUnavailableError look at the table before trying again."""
     import pyarrow
 
     table = pyarrow.table(dict(columns), schema=schema)
     sink = io.BytesIO()
     with pyarrow.ipc.new_file(sink, schema) as file:
         file.write_table(table)
-    wire.send_bytes("PATCH", f"table/partition/{path}", sink.getvalue(), _ARROW, {"partition": 0})
+    wire.send_bytes("PATCH", f"table/partition/{path}", sink.getvalue(), _ARROW, {"partition": partition})
 
 
-def read_table(wire: Wire, path: str, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Columns of a table, in the order in which rows came."""
+def announce_partitions(wire: Wire, path: str, count: int) -> None:
+    """Tell the server that a table has `count` partitions: plain clients read so many."""
+    source = get_node(wire, path, with_source=True).data_source
+    if source["structure"]["npartitions"] < count:
+        _put_source(wire, path, {**source, "structure": {**source["structure"], "npartitions": count}}, {})
+
+
+def read_table(wire: Wire, path: str, columns: Sequence[str], *, partition: int | None = None) -> dict[str, list[Any]]:
+    """Columns of a table, or of one partition of it, in the order in which rows came."""
     import pyarrow
 
-    content = wire.get_bytes(f"table/full/{path}", {"format": _ARROW, "column": list(columns)})
+    params: Params = {"format": _ARROW, "column": list(columns)}
+    if partition is None:
+        content = wire.get_bytes(f"table/full/{path}", params)
+    else:
+        content = wire.get_bytes(f"table/partition/{path}", {**params, "partition": partition})
     table = pyarrow.ipc.open_file(content).read_all()
     return {name: table.column(name).to_pylist() for name in columns}
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def _put_source(wire: Wire, path: str, source: Mapping[str, Any], params: Params) -> None:
+    # Its assets are registered; sent along they would be looked up one by one.
+    wire.send_json("PUT", f"data_source/{path}", {"data_source": {**source, "assets": []}}, params)
 
 
 def _data(wire: Wire, path: str, params: Params | None = None) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pfitre_service.model import FrameBatch, Measurement, Progress, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import StoreMissingError
+from pfitre_service.store.frame_array import FrameArray, open_frames
+from pfitre_service.store.frame_rows import FrameRows
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
 from pfitre_service.store.wire import Wire
 
@@ -53,11 +55,17 @@ class Acquisition:
 
 
 class TomogramReader:
-    """Reads what is stored now; nothing is kept between calls. Safe to use while others write."""
+    """Reads what is stored now, while others write. Rows of `frames` never change: each is read once and kept.
 
-    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+    Not safe to share between threads.
+    """
+
+    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None) -> None:
         self.key = key
         self._wire = wire
+        self._data_dir = data_dir
+        self._rows = FrameRows(wire, key)
+        self._arrays: dict[Role, FrameArray] = {}
 
     def metadata(self) -> dict[str, Any]:
         """The container's metadata: sample, run uids, geometry, status, parameters."""
@@ -82,31 +90,24 @@ class TomogramReader:
 
     def counts(self) -> dict[Role, int]:
         """Stored frames per role, from the rows of `frames`."""
-        found = Counter(self._frames(("role",))["role"])
-        return {role: found[role] for role in layout.ARRAY_OF_ROLE}
+        return {role: len(angles) for role, angles in self._rows.angles().items()}
 
     def frame_ids(self) -> frozenset[FrameId]:
         """(run uid, stream, seq_num, part) of every stored frame."""
-        table = self._frames(layout.ID_COLUMNS)
+        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), layout.ID_COLUMNS)
         return frozenset(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
 
     def angle_of_run(self) -> dict[str, float]:
         """Degrees of the last projection of each run, without those that were withdrawn."""
-        metadata = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).metadata
-        gone = set(metadata.get(layout.WITHDRAWN) or [])
-        table = self._frames(("role", "index", "angle", "run_uid"))
+        path = layout.node_path(self.key, layout.FRAMES)
+        gone = set(nodes.get_node(self._wire, path).metadata.get(layout.WITHDRAWN) or [])
+        table = nodes.read_table(self._wire, path, ("role", "index", "angle", "run_uid"))
         rows = zip(table["role"], table["index"], table["angle"], table["run_uid"], strict=True)
         return {uid: layout.number(angle) for role, row, angle, uid in rows if role == "projection" and row not in gone}
 
     def angles(self, role: Role = "projection") -> NDArray[np.float64]:
         """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""
-        table = self._frames(("role", "index", "angle"))
-        rows = [
-            (index, layout.number(angle))
-            for name, index, angle in zip(table["role"], table["index"], table["angle"], strict=True)
-            if name == role
-        ]
-        return np.array([angle for _, angle in sorted(rows, key=lambda row: row[0])], np.float64)
+        return self._rows.angles()[role]
 
     def batches(
         self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = _ANSWER_BYTES
@@ -120,23 +121,22 @@ class TomogramReader:
         angles = self.angles(role)
         if start >= len(angles):
             return
-        path = layout.node_path(self.key, layout.ARRAY_OF_ROLE[role])
-        node = nodes.get_node(self._wire, path)
-        shape, dtype = node.shape[1:], node.dtype
-        length = max(1, min(max_bytes, _ANSWER_BYTES) // (math.prod(shape) * dtype.itemsize))
+        if role not in self._arrays:
+            self._arrays[role] = open_frames(self._wire, self.key, role, self._data_dir)
+        array = self._arrays[role]
+        length = max(1, min(max_bytes, _ANSWER_BYTES) // (math.prod(array.shape) * array.dtype.itemsize))
         length = length if max_frames is None else max(1, min(length, max_frames))
         for first in range(start, len(angles), length):
             stop = min(first + length, len(angles))
-            images = nodes.read_rows_of_array(self._wire, path, first, stop, shape, dtype)
-            yield FrameBatch(role=role, first=first, images=images, angles=angles[first:stop])
+            yield FrameBatch(role=role, first=first, images=array.read(first, stop), angles=angles[first:stop])
 
     def references(self) -> TomogramReader:
         """Where the flats and darks of this tomogram are: with it, or with another that its run named for them."""
         other = layout.references_of(self.metadata())
-        counts = Counter(self._frames(("role",))["role"]) if other is not None else {}
-        if other is None or counts.get("flat") or counts.get("dark"):
+        if other is None:
             return self
-        return TomogramReader(self._wire, other)
+        counts = self.counts()
+        return self if counts["flat"] or counts["dark"] else TomogramReader(self._wire, other, self._data_dir)
 
     def volume(self) -> NDArray[np.float32] | None:
         """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""
@@ -162,9 +162,6 @@ class TomogramReader:
         except StoreMissingError:
             return []
         return layout.progress_rows(columns)
-
-    def _frames(self, columns: tuple[str, ...]) -> dict[str, list[Any]]:
-        return nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
 
     def _node(self, name: str) -> nodes.Node | None:
         try:

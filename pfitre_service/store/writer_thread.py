@@ -30,7 +30,7 @@ _LONGEST_PAUSE_S = 5.0
 # What one request under way may still take when time is up.
 _GRACE_S = 2.0
 # One write of coalesced frames; beyond this a batch costs latency and saves nothing.
-_COALESCE_BYTES = 64 << 20
+_COALESCE_BYTES = 256 << 20
 
 OnStored = Callable[[TomogramKey, Mapping[Role, int]], None]
 
@@ -209,17 +209,20 @@ class StoreThread:
         Jobs of other tomograms are passed by: the order matters within one alone, and scans that run at the same time
         would else cost a request a frame.
         """
-        jobs, passed = self._queue.jobs, deque[_Job]()
-        while job.what == "append" and jobs:
+        if job.what != "append":
+            return job
+        jobs, passed, frames, nbytes = self._queue.jobs, deque[_Job](), list(job.frames), job.nbytes
+        while jobs:
             other = jobs.popleft()
-            if _joins(job, other):
-                job = replace(job, frames=job.frames + other.frames, nbytes=job.nbytes + other.nbytes)
+            if other.key == job.key and other.what == "append" and nbytes + other.nbytes <= _COALESCE_BYTES:
+                frames += other.frames
+                nbytes += other.nbytes
                 continue
             passed.append(other)
             if other.key == job.key:
                 break
         jobs.extendleft(reversed(passed))
-        return job
+        return replace(job, frames=tuple(frames), nbytes=nbytes)
 
     def _until_done(self, job: _Job) -> bool:
         """Try until it works or is refused for good. False where the thread was told to give up."""
@@ -308,8 +311,3 @@ class StoreThread:
             self._queue.jobs.popleft()
             self._queue.nbytes -= job.nbytes
             self._condition.notify_all()
-
-
-def _joins(first: _Job, second: _Job) -> bool:
-    both_append = first.what == second.what == "append"
-    return both_append and first.key == second.key and first.nbytes + second.nbytes <= _COALESCE_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from ophyd.status import Status
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
+from pfitre_service.twin.sources import ImageSource, look
 
 logger = logging.getLogger(__name__)
 
@@ -22,28 +23,6 @@ _SPARE_S = 30.0
 
 # The statuses below are no ophyd DeviceStatus: when that fails, it stops its device a moment later, from a thread of
 # its own, and with it the move or exposure that has been started since.
-
-
-class ImageSource(Protocol):
-    """What the detector looks at."""
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    measurement: Measurement
-    rotation_axis: float | None
-    """Column of the rotation axis, where it is known."""
-
-    def projection(self, angle: float) -> NDArray[Any]:
-        """(row, column) with the sample at `angle` degrees."""
-        ...
-
-    def flat(self) -> NDArray[Any]:
-        """(row, column) with beam and without sample."""
-        ...
-
-    def dark(self) -> NDArray[Any]:
-        """(row, column) without beam."""
-        ...
 
 
 class AngleSignal(Signal):  # type: ignore[misc]  # ophyd has no types
@@ -255,8 +234,5 @@ class TomoDetector(Device):  # type: ignore[misc]
         self.image.put(image)
 
     def _look(self) -> NDArray[Any]:
-        if self.shutter.get() == "closed":
-            return self._source.dark()
-        if self.sample.get() == "out":
-            return self._source.flat()
-        return self._source.projection(self._rotation.position)
+        angle = self._rotation.position
+        return look(self._source, angle=angle, shutter=self.shutter.get(), sample=self.sample.get())

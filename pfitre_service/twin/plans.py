@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 
 from pfitre_service.errors import InputError
-from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.model import Measurement
+
+
+class Stage(Protocol):
+    """A movable in degrees, as `RotationStage` is, or ophyd's `EpicsMotor`."""
+
+    name: str
+
+
+class Detector(Protocol):
+    """A triggerable as `TomoDetector` is: `shutter` and `sample` are movables with a `get`."""
+
+    name: str
+    shutter: Any
+    sample: Any
+
+    @property
+    def measurement(self) -> Measurement: ...
+
+    @property
+    def rotation_axis(self) -> float | None:
+        """Column of the rotation axis, where it is known."""
+        ...
 
 
 def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[float]:
@@ -30,8 +52,8 @@ def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[fl
 
 
 def tomo_scan(
-    detector: TomoDetector,
-    stage: RotationStage,
+    detector: Detector,
+    stage: Stage,
     angles: Sequence[float],
     *,
     flats: int = 0,
@@ -70,14 +92,14 @@ def tomo_scan(
     return (yield from bpp.finalize_wrapper(scan(), lambda: bps.mv(*before)))
 
 
-def _take(detector: TomoDetector, count: int, stream: str) -> Generator[Any, Any, Any]:
+def _take(detector: Detector, count: int, stream: str) -> Generator[Any, Any, Any]:
     for _ in range(count):
         yield from bps.checkpoint()
         yield from bps.trigger_and_read([detector], name=stream)
 
 
 def _start_document(
-    detector: TomoDetector, stage: RotationStage, angles: Sequence[float], *, flats: int, darks: int, sample: str
+    detector: Detector, stage: Stage, angles: Sequence[float], *, flats: int, darks: int, sample: str
 ) -> dict[str, Any]:
     start: dict[str, Any] = {
         "plan_name": "tomo_scan",

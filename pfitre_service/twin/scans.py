@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
 from pfitre_service.twin.detector import Camera, CameraParameters
-from pfitre_service.twin.devices import ImageSource, RotationStage, TomoDetector
+from pfitre_service.twin.devices import RotationStage, TomoDetector
 from pfitre_service.twin.phantoms import PHANTOMS
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume, bin_volume
 from pfitre_service.twin.recordings import cu23
-from pfitre_service.twin.sources import RecordedScan, SimulatedScan
+from pfitre_service.twin.sources import ImageSource, RecordedScan, SimulatedScan
 
 _OVERSAMPLING = 2
 
@@ -74,25 +74,44 @@ def _recorded(name: str, exposure_s: float, seed: int) -> DemoScan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Simulated:
+class SimulatedSample:
     """A phantom on a camera, with a rotation axis a little off the detector's middle, as in real life."""
 
     phantom: str
+    """A key of PHANTOMS."""
     attenuation: float
     """Per pixel, of the phantom's densest material."""
-    description: str
     rows: int = 64
     columns: int = 128
     axis: float = 64.75
+
+    def source(self, seed: int) -> SimulatedScan:
+        """What a detector sees of it. seed: of phantom and noise."""
+        sample = FineVolume.of(self._volume(seed), oversampling=_OVERSAMPLING, axis=self.axis)
+        camera = Camera((self.rows, self.columns), CameraParameters(dead_share=0.001, hot_share=0.0005), seed=seed)
+        return SimulatedScan(sample, camera)
+
+    def truth(self, seed: int) -> NDArray[np.float32]:
+        """(z, y, x), attenuation per pixel."""
+        return bin_volume(self._volume(seed), _OVERSAMPLING)
+
+    def _volume(self, seed: int) -> NDArray[np.float32]:
+        shape = (self.rows * _OVERSAMPLING, self.columns * _OVERSAMPLING, self.columns * _OVERSAMPLING)
+        return PHANTOMS[self.phantom](shape, seed=seed) * np.float32(self.attenuation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Simulated:
+    """A whole scan of a simulated sample."""
+
+    sample: SimulatedSample
+    description: str
     missing: float = 96.0
     step: float = 1.0
 
     def __call__(self, name: str, exposure_s: float, seed: int) -> DemoScan:
-        fine_shape = (self.rows * _OVERSAMPLING, self.columns * _OVERSAMPLING, self.columns * _OVERSAMPLING)
-        volume = PHANTOMS[self.phantom](fine_shape, seed=seed) * np.float32(self.attenuation)
-        sample = FineVolume.of(volume, oversampling=_OVERSAMPLING, axis=self.axis)
-        camera = Camera((self.rows, self.columns), CameraParameters(dead_share=0.001, hot_share=0.0005), seed=seed)
-        detector, stage = _devices(SimulatedScan(sample, camera), exposure_s)
+        detector, stage = _devices(self.sample.source(seed), exposure_s)
+        truth = self.sample.truth(seed)
         return DemoScan(
             name=name,
             description=self.description,
@@ -101,8 +120,8 @@ class _Simulated:
             angles=wedge_angles(missing=self.missing, step=self.step),
             flats=10,
             darks=10,
-            volume_shape=(self.rows, self.columns, self.columns),
-            truth=bin_volume(volume, _OVERSAMPLING),
+            volume_shape=truth.shape,
+            truth=truth,
         )
 
 
@@ -114,15 +133,13 @@ def _devices(source: ImageSource, exposure_s: float) -> tuple[TomoDetector, Rota
 SCANS: dict[str, Callable[[str, float, int], DemoScan]] = {
     "cu23": _recorded,
     "chip": _Simulated(
-        phantom="layered_chip",
-        attenuation=0.1,
-        description="simulated chip: a thin slab of metal lines and vias, transmission with photon noise; 85 angles, "
+        SimulatedSample("layered_chip", attenuation=0.1),
+        "simulated chip: a thin slab of metal lines and vias, transmission with photon noise; 85 angles, "
         "96 degrees missing",
     ),
     "particle": _Simulated(
-        phantom="battery_particle",
-        attenuation=0.03,
-        description="simulated battery particle with pores and cracks, transmission with photon noise; 85 angles, "
+        SimulatedSample("battery_particle", attenuation=0.03),
+        "simulated battery particle with pores and cracks, transmission with photon noise; 85 angles, "
         "96 degrees missing",
     ),
 }

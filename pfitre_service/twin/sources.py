@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,36 @@ from pfitre_service.twin.recordings import Recording
 
 _SAME_ANGLE = 0.01
 """Degrees within which a stage stands at a recorded angle."""
+
+
+class ImageSource(Protocol):
+    """What the detector looks at."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    measurement: Measurement
+    rotation_axis: float | None
+    """Column of the rotation axis, where it is known."""
+
+    def projection(self, angle: float) -> NDArray[Any]:
+        """(row, column) with the sample at `angle` degrees."""
+        ...
+
+    def flat(self) -> NDArray[Any]:
+        """(row, column) with beam and without sample."""
+        ...
+
+    def dark(self) -> NDArray[Any]:
+        """(row, column) without beam."""
+        ...
+
+
+def look(source: ImageSource, *, angle: float, shutter: str, sample: str) -> NDArray[Any]:
+    """(row, column): what `source` shows with the stage at `angle` degrees, the shutter "open" or "closed", and the
+    sample "in" or "out"."""
+    if shutter == "closed":
+        return source.dark()
+    return source.flat() if sample == "out" else source.projection(angle)
 
 
 class SimulatedScan:

@@ -100,6 +100,17 @@ def test_the_tomograms_are_complete_when_no_run_has_come_for_a_while(scan, sampl
     assert closed[0].counts.projections == len(sample.angles) + 1
 
 
+def test_a_later_run_takes_an_earlier_one_out_by_name(scan):
+    assembler = TomogramAssembler(scan.rules)
+    for name, document in scan.documents:
+        assembler.handle(name, document)
+    bad = scan.of(AddRun)[0].run_uid
+    start = {"uid": "says-so", "scan": {"type": "2D_FLY_PANDA", "sample_name": "chip"}, "withdraw_runs": [bad, "other"]}
+    actions = assembler.handle("start", start)
+    assert actions == [WithdrawRun(action.key, bad) for action in scan.of(OpenTomogram)]
+    assert assembler.handle("start", {**start, "uid": "again"}) == []
+
+
 def test_columns_are_as_wide_as_the_first_maps_also_where_the_range_was_not_stretched():
     """A scan over the same range at every angle sees more of the sample in as many columns when it is turned."""
     angle = 60.0

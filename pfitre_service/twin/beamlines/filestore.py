@@ -17,16 +17,19 @@ from ophyd import Component, Device, Signal
 from ophyd.areadetector.filestore_mixins import FileStoreIterativeWrite
 
 from pfitre_service.twin.beamlines.exposures import Exposures, PlayedExposures
-from pfitre_service.twin.beamlines.frame_file import Compression, Entry, GrowingFile, Layout
+from pfitre_service.twin.beamlines.frame_file import (
+    EPICS_EPOCH,
+    IMAGES,
+    TIME_STAMPS,
+    Compression,
+    Entry,
+    GrowingFile,
+    Layout,
+)
 from pfitre_service.twin.beamlines.inline import Plan
-from pfitre_service.twin.devices import ImageSource, RotationStage, TomoDetector
+from pfitre_service.twin.devices import RotationStage, TomoDetector
 from pfitre_service.twin.plans import tomo_scan
-
-IMAGES = "/entry/data/data"
-TIME_STAMPS = "/entry/instrument/NDAttributes/NDArrayTimeStamp"
-"""When each frame was taken, in seconds since EPICS' beginning of time."""
-EPICS_EPOCH = 631_152_000.0
-"""1990-01-01, EPICS' beginning of time, in seconds since 1970."""
+from pfitre_service.twin.sources import ImageSource
 
 
 def ad_hdf5(exposures: Exposures, folder: Path, *, compression: Compression = "none") -> Plan:
@@ -53,16 +56,14 @@ def _step_scan(detector: FileDetector, stage: RotationStage, exposures: Exposure
     return tomo_scan(detector, stage, exposures.angles.tolist(), flats=flats, darks=darks, sample="chip")
 
 
-class FilePlugin(FileStoreIterativeWrite, Device):  # type: ignore[misc]  # ophyd has no types
-    """What the file plugins share: a resource from `stage` to `unstage`, a datum for each exposure between them."""
+class FileAnnouncer(FileStoreIterativeWrite, Device):  # type: ignore[misc]  # ophyd has no types
+    """What file plugins share, whoever writes: a resource from `stage` to `unstage`, a datum an exposure between."""
 
     enable = Component(Signal, value=1, kind="omitted")
     frames_per_point = Component(Signal, value=1, kind="omitted")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, write_path_template="/", **kwargs)
-        self.frame: Entry
-        """What one exposure adds; set by the detector."""
 
     def save_in(self, folder: Path) -> None:
         """Files go into `folder`; the resources' root is the folder above."""
@@ -76,12 +77,19 @@ class FilePlugin(FileStoreIterativeWrite, Device):  # type: ignore[misc]  # ophy
         self._generate_resource(arguments | {"frame_per_point": int(self.frames_per_point.get())})
         return [staged]
 
-    def write(self, frames: NDArray[Any], stamps: Sequence[float]) -> None:
-        """Add frames (frame, row, column), each with the time it was taken at, in seconds since 1970."""
-        raise NotImplementedError
-
     def _open(self, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
         """The path that the resource names, and its further arguments."""
+        raise NotImplementedError
+
+
+class FilePlugin(FileAnnouncer):
+    """Files that this process writes."""
+
+    frame: Entry
+    """What one exposure adds; set by the detector."""
+
+    def write(self, frames: NDArray[Any], stamps: Sequence[float]) -> None:
+        """Add frames (frame, row, column), each with the time it was taken at, in seconds since 1970."""
         raise NotImplementedError
 
 

@@ -9,6 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+IMAGES = "/entry/data/data"
+"""Where area detectors' HDF5 files have their frames."""
+TIME_STAMPS = "/entry/instrument/NDAttributes/NDArrayTimeStamp"
+"""When each frame was taken, in seconds since EPICS' beginning of time."""
+EPICS_EPOCH = 631_152_000.0
+"""1990-01-01, EPICS' beginning of time, in seconds since 1970."""
+
 Compression = Literal["none", "blosc", "bitshuffle"]
 
 

@@ -73,8 +73,10 @@ class Server:
             assert not self._thread.is_alive(), "the server did not stop"
             self._thread = None
 
-    def catalog(self) -> Catalog:
-        return Catalog.connect(self.url, self.api_key, timeout_s=20, request_timeout_s=10)
+    def catalog(self, *, beside: bool = True) -> Catalog:
+        """A connection from the same machine: `beside` the data folder, or as if that were out of reach."""
+        data_dir = self.data_dir if beside else None
+        return Catalog.connect(self.url, self.api_key, timeout_s=20, request_timeout_s=10, data_dir=data_dir)
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +86,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def catalog(server: Server) -> Iterator[Catalog]:
-    with server.catalog() as catalog:
+@pytest.fixture(scope="session", params=["beside the folder", "over HTTP"])
+def catalog(server: Server, request: pytest.FixtureRequest) -> Iterator[Catalog]:
+    """Both ways in which frames are written and read; what comes of it is the same."""
+    with server.catalog(beside=request.param == "beside the folder") as catalog:
         yield catalog
 
 

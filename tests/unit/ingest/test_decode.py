@@ -10,6 +10,7 @@ import pickle
 import resource
 import struct
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,21 @@ def test_arrays_survive_every_protocol(array, protocol):
     found = read(message({"data": {"image": array}}, protocol=protocol))["data"]["image"]
     np.testing.assert_array_equal(found, array)
     assert found.dtype == array.dtype.newbyteorder("=")
-    assert found.flags.writeable
+    assert not found.flags.writeable
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_an_image_is_copied_out_of_its_message_once(protocol):
+    image = np.ones((1024, 1024), np.uint16)
+    whole = message({"data": {"image": image}}, protocol=protocol)
+    tracemalloc.start()
+    try:
+        found = read(whole)["data"]["image"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not np.shares_memory(found, np.frombuffer(whole, np.uint8))
+    assert image.nbytes <= peak < 1.1 * image.nbytes
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])

@@ -1,0 +1,258 @@
+"""Frames written beside Tiled, in its own data folder: what every other reader sees of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import zarr
+
+from pfitre_service.errors import StoreError
+from pfitre_service.model import TomogramKey
+from pfitre_service.store import frame_array, layout, nodes
+from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.store.frame_array import LocalFrames, RemoteFrames, open_frames
+
+
+@pytest.fixture
+def beside(server):
+    with server.catalog() as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def remote(server):
+    with server.catalog(beside=False) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def three_a_chunk(monkeypatch):
+    """Chunks of three of the frames that `make_frames` makes."""
+    monkeypatch.setattr(frame_array, "_CHUNK_BYTES", 3 * 6 * 10 * 2)
+
+
+def folder_of(server, key):
+    return server.data_dir / "data" / layout.node_path(key, "projections")
+
+
+def numbers(reader, start=0):
+    return [int(image[0, 0]) for batch in reader.batches("projection", start) for image in batch.images]
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+def test_both_ways_read_what_the_other_one_wrote_into_the_same_chunks(beside, remote, key, make_frames):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(4))
+    remote.acquisition_writer(key).append(make_frames(4, first=5))
+    beside.acquisition_writer(key).append(make_frames(2, first=9))
+    for catalog in (beside, remote):
+        assert numbers(catalog.reader(key)) == list(range(1, 11))
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+def test_tiled_knows_the_length_and_the_chunks_of_what_was_written_beside_it(server, beside, key, make_frames):
+    beside.create(key, {})
+    writer = beside.acquisition_writer(key)
+    for first in (1, 3, 4):
+        writer.append(make_frames(2 if first == 1 else 1, first=first))
+    node = nodes.get_node(beside._wire, layout.node_path(key, "projections"))
+    assert node.shape == (4, 6, 10)
+    assert node.chunks == ((3, 1), (6,), (10,))
+    array = zarr.open_array(str(folder_of(server, key)), mode="r")
+    assert (array.shape, array.chunks) == ((4, 6, 10), (3, 6, 10))
+    assert [int(frame[0, 0]) for frame in array] == [1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")  # Tiled's client
+def test_subscribers_of_tiled_are_told_which_frames_are_new(server, beside, key, make_frames):
+    from tiled.client import from_uri
+
+    beside.create(key, {})
+    writer = beside.acquisition_writer(key)
+    writer.append(make_frames(1))
+    client = from_uri(server.url, api_key=server.api_key)
+    told, enough = [], threading.Event()
+
+    def on_data(update):
+        told.append((update.patch.offset[0], update.patch.shape[0], int(update.data()[-1, 0, 0])))
+        enough.set()
+
+    subscription = client["tomograms", key.id, "projections"].subscribe()
+    subscription.new_data.add_callback(on_data)
+    subscription.start_in_thread()
+    try:
+        writer.append(make_frames(3, first=2))
+        assert enough.wait(20)
+    finally:
+        subscription.disconnect()
+        client.context.close()
+    assert told[-1] == (1, 3, 4)
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+def test_a_frame_that_has_a_row_is_never_read_half_written(server, beside, key, make_frames):
+    beside.create(key, {})
+    failures: list[object] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        with server.catalog() as own:
+            reader, seen = own.reader(key), 0
+            while not (done.is_set() and seen == 40):
+                for batch in reader.batches("projection", seen):
+                    found = batch.images.reshape(len(batch.images), -1)
+                    wanted = batch.angles[:, np.newaxis]
+                    failures.extend(found[(found != wanted).any(axis=1)])
+                    seen += len(found)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    writer = beside.acquisition_writer(key)
+    for first in range(1, 41, 2):
+        writer.append(make_frames(2, first=first))
+    done.set()
+    watcher.join(30)
+    assert not watcher.is_alive()
+    assert failures == []
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+def test_after_a_crash_before_the_rows_the_frames_without_rows_are_overwritten(beside, key, make_frames):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(2))
+    array = open_frames(beside._wire, key, "projection", beside._data_dir)
+    array.write([np.full((6, 10), 99, np.uint16)] * 7, 2)
+    assert numbers(beside.reader(key)) == [1, 2]
+    beside.acquisition_writer(key).append(make_frames(3, first=3))
+    assert numbers(beside.reader(key)) == [1, 2, 3, 4, 5]
+    assert nodes.get_node(beside._wire, layout.node_path(key, "projections")).shape[0] == 5
+
+
+def test_an_array_with_compressed_chunks_is_left_to_tiled(beside, remote, key, make_frames):
+    beside.create(key, {})
+    remote.acquisition_writer(key).append(make_frames(2))
+    assert isinstance(open_frames(beside._wire, key, "projection", beside._data_dir), RemoteFrames)
+    beside.acquisition_writer(key).append(make_frames(2, first=3))
+    assert numbers(beside.reader(key)) == [1, 2, 3, 4]
+
+
+def test_another_folder_than_the_servers_is_left_alone(server, beside, key, make_frames, tmp_path):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(1))
+    shutil.copytree(server.data_dir / "data", tmp_path / "data")
+    assert isinstance(open_frames(beside._wire, key, "projection", tmp_path), RemoteFrames)
+    assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), LocalFrames)
+
+
+def test_a_link_out_of_the_data_folder_is_not_followed(beside, key, make_frames, server, tmp_path):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(1))
+    outside = folder_of(server, key).rename(tmp_path / "outside")
+    folder_of(server, key).symlink_to(outside)
+    assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), RemoteFrames)
+
+
+def test_a_folder_that_cannot_be_written_is_waited_for(beside, key, make_frames, server):
+    beside.create(key, {})
+    writer = beside.acquisition_writer(key)
+    writer.append(make_frames(1))
+    chunk = folder_of(server, key) / "c.0.0.0"
+    kept = chunk.rename(chunk.with_name("kept"))
+    chunk.mkdir()
+    with pytest.raises(StoreUnavailableError, match="the data folder cannot be used: Is a directory"):
+        writer.append(make_frames(1, first=2))
+    chunk.rmdir()
+    kept.rename(chunk)
+    assert writer.append(make_frames(1, first=2)).stored == 1
+    assert numbers(beside.reader(key)) == [1, 2]
+
+
+def test_an_array_whose_folder_is_gone_is_not_made_again_elsewhere(beside, key, make_frames, server, tmp_path):
+    beside.create(key, {})
+    writer = beside.acquisition_writer(key)
+    writer.append(make_frames(1))
+    away = folder_of(server, key).rename(tmp_path / "away")  # as when a disk is not mounted any more
+    with pytest.raises(StoreUnavailableError, match="No such file or directory"):
+        writer.append(make_frames(1, first=2))
+    assert not folder_of(server, key).exists()
+    away.rename(folder_of(server, key))
+    assert writer.append(make_frames(1, first=2)).stored == 1
+
+
+@pytest.mark.usefixtures("three_a_chunk")
+@pytest.mark.parametrize("left", [None, 0, 6 * 10 * 2 * 2])
+def test_frames_that_are_gone_from_the_disk_are_an_error_and_never_zeros(left, beside, key, make_frames, server):
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(5))
+    chunk = folder_of(server, key) / "c.0.0.0"
+    if left is None:
+        chunk.unlink()
+    else:
+        os.truncate(chunk, left)
+    with pytest.raises(StoreError, match=r"should hold 3 frames from 0 on|No such file"):
+        numbers(beside.reader(key))
+    assert numbers(beside.reader(key), start=3) == [4, 5]
+
+
+def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server, catalog, make_frames, monkeypatch):
+    from tiled.client import from_uri
+
+    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+    key = TomogramKey(f"partitions-{id(catalog)}")
+    catalog.create(key, {})
+    reader, writer = catalog.reader(key), catalog.acquisition_writer(key)
+    read: list[int] = []
+    whole = nodes.read_table
+
+    def counted(*arguments, **options):
+        table = whole(*arguments, **options)
+        read.append(len(table["role"]) if "role" in table else 0)
+        return table
+
+    monkeypatch.setattr(nodes, "read_table", counted)
+    for first, count in ((1, 3), (4, 1), (5, 2), (7, 9), (16, 1), (17, 3)):
+        writer.append(make_frames(count, first=first))
+        assert list(reader.angles()) == list(range(1, first + count))
+    assert max(read[1:]) <= 9 + 4
+    assert list(catalog.reader(key).angles()) == list(range(1, 20))
+    assert catalog.acquisition_writer(key).append(make_frames(20)).stored == 1
+    client = from_uri(server.url, api_key=server.api_key)
+    assert list(client["tomograms", key.id, "frames"].read()["angle"]) == list(range(1, 21))
+    client.context.close()
+
+
+@pytest.mark.parametrize("stored", [4, 9])
+def test_a_new_writer_begins_a_partition_that_plain_clients_know_of(stored, beside, key, make_frames, monkeypatch):
+    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+    beside.create(key, {})
+    beside.acquisition_writer(key).append(make_frames(stored))  # all in the first partition, which is full now
+    beside.acquisition_writer(key).append(make_frames(2, first=stored + 1))
+    frames = nodes.get_node(beside._wire, layout.node_path(key, "frames"))
+    assert frames.structure["npartitions"] == stored // 4 + 1
+    assert len(beside.reader(key).frame_ids()) == stored + 2
+    assert beside.acquisition_writer(key).append(make_frames(stored + 2)).duplicates == stored + 2
+
+
+def test_a_key_that_may_not_announce_partitions_stores_all_rows_and_says_what_is_not_seen(
+    remote, key, make_frames, monkeypatch, caplog
+):
+    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+    remote.create(key, {})
+    send = remote._wire.send_json
+
+    def without_the_scope(method, path, *arguments):
+        if path.startswith("data_source/"):
+            raise StoreError(f"Tiled answered 403 to {method} {path}: Not enough permissions")
+        send(method, path, *arguments)
+
+    monkeypatch.setattr(remote._wire, "send_json", without_the_scope)
+    writer = remote.acquisition_writer(key)
+    for first in range(1, 11, 2):
+        writer.append(make_frames(2, first=first))
+    assert numbers(remote.reader(key)) == list(range(1, 11))
+    assert len(remote.reader(key).frame_ids()) == 10
+    assert caplog.text.count("will not see all rows") == 2
