@@ -7,7 +7,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 SCAN ?= cu23
 
-.PHONY: help demo serve test check format bench clean
+.PHONY: help demo serve test browser check format bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,12 +18,17 @@ demo: $(RUN_READY)  ## Set up and run a live scan on embedded defaults (SCAN=cu2
 serve: $(RUN_READY)  ## Run the service with the simulated beamline's profile, until Ctrl-C
 	$(BIN)/pfitre serve --profile profiles/sim
 
-test: $(DEV_READY)  ## Set up and run everything that `check` runs, and the slow tests
+test: $(DEV_READY) browser  ## Set up and run everything that `check` runs, and the slow tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+		echo "the tests of the page need Chromium: apt-get install chromium"
 
 check: $(DEV_READY)  ## Lint, types, import contracts, fast tests: before every commit
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.prior.parameters import TvParameters
-from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
 from pfitre_service.store.parameters import TiledParameters
 
 ENV_PREFIX = "PFITRE_"
@@ -39,12 +39,20 @@ class Branch(BaseModel):
 class SourceSettings(Branch):
     """Where documents come from."""
 
+    kind: Literal["zmq", "kafka"] = "zmq"
+    """A 0MQ proxy, or the topics of Kafka that bluesky-kafka writes (needs the extra `kafka`)."""
     address: str = "127.0.0.1:5568"
-    """host:port of a 0MQ proxy's subscribers' side."""
+    """host:port of a 0MQ proxy's subscribers' side, or of Kafka's brokers, several with commas."""
     prefix: str = ""
     """Prefix of the publishers to listen to; empty listens to all."""
     max_message_mib: int = Field(default=256, ge=1)
     """Longer messages are refused unread."""
+    kafka_topics: tuple[str, ...] = ()
+    """Topics of Kafka; one that begins with `^` is a pattern."""
+    kafka_group: str = "pfitre"
+    """Name under which Kafka keeps how far was read: a service that starts again goes on there."""
+    kafka_options: dict[str, str] = {}
+    """Further settings of Kafka's client (librdkafka), such as `"security.protocol" = "SASL_SSL"`."""
 
 
 class ProxySettings(Branch):
@@ -122,6 +130,8 @@ class Settings(Branch):
     """The catalogue."""
     preprocess: PreprocessParameters = PreprocessParameters()
     """From counts to line integrals."""
+    calibration: CalibrationParameters = CalibrationParameters()
+    """Rotation axis and drift, found while the scan runs."""
     recon: AdmmParameters = AdmmParameters()
     """The solver."""
     prior: PriorSettings = PriorSettings()

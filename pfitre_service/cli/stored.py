@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pfitre_service.cli.options import JsonOption, Logging, ProfileOption, SetOption, print_json, settings_of
+from pfitre_service.cli.options import (
+    JsonOption,
+    Logging,
+    ProfileOption,
+    SetOption,
+    overrides_of,
+    print_json,
+    settings_of,
+)
 
 app = typer.Typer()
 
@@ -22,7 +31,7 @@ def reconstruct(
     ] = None,
     flats: Annotated[Path | None, typer.Option(help="TIFF of flat fields, for TIFF counts.")] = None,
     darks: Annotated[Path | None, typer.Option(help="TIFF of dark fields, for TIFF counts.")] = None,
-    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: found]")] = None,
     prior: Annotated[
         str, typer.Option(help="What fills in the missing wedge: auto, none, tv, or weights by name.")
     ] = "auto",
@@ -58,3 +67,90 @@ def reconstruct(
     )
     if as_json:
         print_json(summary)
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="File of documents, scan file or folder, Tiled address of a catalogue or run, or profile:NAME."
+        ),
+    ],
+    run: Annotated[
+        str | None, typer.Option(help="Uid, its beginning, or scan id.  [default: all of a file; the newest stored]")
+    ] = None,
+    axis: Annotated[
+        float | None, typer.Option(help="Column of the rotation axis of a scan file.  [default: the middle]")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="Times as fast as it was, or max: as fast as it is taken without loss.")
+    ] = "max",
+    keep_uids: Annotated[
+        bool, typer.Option("--keep-uids", help="Send the uids as they are.  [default: new ones each time]")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the tomograms are final.")] = False,
+    embedded: Annotated[
+        Path | None,
+        typer.Option(help="Start a service of its own in this folder, and stop it when all is final."),
+    ] = None,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plays a stored run through the service as if it ran now.
+
+    Needs a running service, whose settings it must be given (profile and --set), or --embedded.
+
+    Examples:
+      pfitre replay documents.jsonl --speed 1
+      pfitre replay tooth.h5 --embedded replayed --json
+      pfitre replay http://127.0.0.1:8000 --run 5da75b34 --profile profiles/fxi --wait
+    """
+    from pfitre_service.service.replay import replay
+
+    Logging.set_up(logging.WARNING)
+    summary = replay(
+        source,
+        run=run,
+        axis=axis,
+        speed=speed,
+        keep_uids=keep_uids,
+        wait=wait,
+        embedded=embedded,
+        profile=profile,
+        overrides=overrides_of(set_),
+    )
+    if as_json:
+        print_json(summary)
+
+
+@app.command()
+def doctor(
+    run: Annotated[
+        str, typer.Option(help="File of documents or scan file; with --source a uid, its beginning, or a scan id.")
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(help="Catalogue of the run: address of Tiled, or profile:NAME; or a file of many runs."),
+    ] = None,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explains, line by line, what the service would understand from a stored run. Exit code 1 when no volume.
+
+    Examples:
+      pfitre doctor --profile profiles/hxn-xrf --run documents.jsonl
+      pfitre doctor --profile profiles/fxi --source http://127.0.0.1:8000 --run 5da75b34
+    """
+    from pfitre_service.service.doctor import diagnose, render
+
+    Logging.set_up(logging.WARNING)
+    settings = settings_of(profile, None, set_)
+    diagnosis = diagnose(source or run, run if source else None, settings)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        render(diagnosis)
+    sys.exit(0 if diagnosis["understood"] else 1)

@@ -21,10 +21,14 @@ from pfitre_service.ingest.callback import CallbackCounts, LiveCallback
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, TomogramCounts
 from pfitre_service.ingest.files import read_scan
 from pfitre_service.ingest.frame_files import FrameFiles, NotReadableYetError
+from pfitre_service.ingest.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.proxy import DocumentProxy
+from pfitre_service.ingest.reception import Source, SourceCounts
+from pfitre_service.ingest.renaming import NewUids
 from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.ingest.scan_documents import documents_of_scan
 from pfitre_service.ingest.stored_scan import StoredScan
-from pfitre_service.ingest.zmq_source import ZmqCounts, ZmqSource
+from pfitre_service.ingest.zmq_source import ZmqSource
 
 __all__ = [
     "AbandonTomogram",
@@ -41,18 +45,23 @@ __all__ = [
     "EndRun",
     "FrameFiles",
     "IngestCounts",
+    "JsonLines",
     "LiveCallback",
+    "NewUids",
     "NotReadableYetError",
     "Note",
     "OpenTomogram",
     "ReadFrames",
     "RunSummary",
+    "Source",
+    "SourceCounts",
     "StoredScan",
     "TomogramAssembler",
     "TomogramCounts",
     "WithdrawRun",
-    "ZmqCounts",
     "ZmqSource",
+    "documents_of_scan",
     "frames_of",
+    "holds_documents",
     "read_scan",
 ]

@@ -1,15 +1,24 @@
-"""Stored scans from files: Data Exchange HDF5, or TIFF images with a table of angles."""
+"""Stored scans from files: NXtomo or Data Exchange HDF5, or TIFF images with a table of angles.
+
+A scan is held in memory whole, once: HDF5 frames are read straight into the arrays of the result; of a folder of single
+images each is read and then stacked, so that twice its size is needed for a moment.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pfitre_service.errors import InputError
 from pfitre_service.ingest.stored_scan import StoredScan, checked
 
-_HDF5 = {".h5", ".hdf5", ".hdf", ".nxs"}
-_TIFF = {".tif", ".tiff"}
-SUPPORTED = "Data Exchange HDF5 (.h5, .hdf5, .hdf, .nxs), a TIFF stack (.tif, .tiff), or a folder of TIFF images"
+_KIND_OF_SUFFIX: dict[str, Literal["hdf5", "tiff"]] = {
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".nx"), "hdf5"),
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SUPPORTED = "NXtomo or Data Exchange HDF5 (.h5, .nxs, ...), a TIFF stack (.tif, .tiff), or a folder of TIFF images"
 
 
 def read_scan(
@@ -19,22 +28,45 @@ def read_scan(
     flats: Path | str | None = None,
     darks: Path | str | None = None,
 ) -> StoredScan:
-    """Read the scan at `path`; raises `InputError` with what was expected and what to do.
+    """Read the scan at `path`, known by its content; raises `InputError` with what was expected and what to do.
 
     `angles`, `flats` and `darks` go with TIFF: a CSV table of degrees (by default the file `path` with the suffix
     .csv), and TIFF stacks or folders of references.
     """
-    from pfitre_service.ingest.data_exchange import read_data_exchange  # h5py and tifffile load when they are needed
-    from pfitre_service.ingest.tiff_stack import read_tiff_scan
+    from pfitre_service.ingest.tiff_stack import read_tiff_scan  # tifffile and h5py load when they are needed
 
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     beside = [Path(given).expanduser() if given is not None else None for given in (angles, flats, darks)]
-    if path.is_dir() or path.suffix.lower() in _TIFF:
+    if _kind(path) == "tiff":
         return checked(read_tiff_scan(path, *beside))
-    if path.suffix.lower() not in _HDF5:
-        raise InputError(f"{path}: a scan must be {SUPPORTED}; got a file {path.suffix or 'without suffix'}")
     if any(given is not None for given in beside):
-        raise InputError(f"{path}: a Data Exchange file holds its own angles, flats and darks; leave the options out")
-    return checked(read_data_exchange(path))
+        raise InputError(f"{path}: an HDF5 file holds its own angles, flats and darks; leave the options out")
+    return checked(_read_hdf5(path))
+
+
+def _kind(path: Path) -> Literal["hdf5", "tiff"]:
+    """By the first bytes; by the name where these say nothing, so that a damaged file is told of as what it was."""
+    if path.is_dir():
+        return "tiff"
+    with path.open("rb") as file:
+        begins = file.read(8)
+    if begins == _HDF5:
+        return "hdf5"
+    if begins[:4] in _TIFF:
+        return "tiff"
+    kind = _KIND_OF_SUFFIX.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path}: a scan must be {SUPPORTED}; got a file {path.suffix or 'without suffix'}")
+    return kind
+
+
+def _read_hdf5(path: Path) -> StoredScan:
+    from pfitre_service.ingest.data_exchange import read_data_exchange
+    from pfitre_service.ingest.hdf5_values import with_file
+    from pfitre_service.ingest.nxtomo import nxtomo_entries, read_nxtomo
+
+    if with_file(path, lambda file: any(True for _ in nxtomo_entries(file))):
+        return read_nxtomo(path)
+    return read_data_exchange(path)

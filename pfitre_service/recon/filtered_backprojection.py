@@ -38,14 +38,11 @@ class FilteredBackprojection:
 
         Raises InputError as `NormalEquations.add` does.
         """
-        values = projections.to(self.device, torch.float32)
-        check_measurement((self.total.shape[0], self._projector.geometry.columns), values, angles, shifts=shifts)
-        length = self._projector.length
-        for rows, angle, shift in angle_rows(values, angles, shifts):
-            spectrum = torch.fft.rfft(rows, n=length, dim=-1) * self._filter
-            filtered = torch.fft.irfft(spectrum, n=length, dim=-1)
-            self.total += self._projector.backproject(filtered, angle, shift)
-            self.angles += 1
+        self._accumulate(projections, angles, shifts, sign=1)
+
+    def remove(self, projections: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> None:
+        """Takes out what `add` put in with the same arguments."""
+        self._accumulate(projections, angles, shifts, sign=-1)
 
     def picture(self, data: DataTerm | None = None) -> Tensor:
         """The reconstruction: (slices, size, size) float32, right in absolute terms where angles fill 180 degrees.
@@ -57,6 +54,16 @@ class FilteredBackprojection:
             return image
         fit, norm = inner(image, data.b).sum(), inner(image, data.normal(image)).sum()
         return image * float(fit / norm) if float(norm) > 0.0 and float(fit) > 0.0 else image
+
+    def _accumulate(self, projections: Tensor, angles: Tensor, shifts: Tensor | None, *, sign: int) -> None:
+        values = projections.to(self.device, torch.float32)
+        check_measurement((self.total.shape[0], self._projector.geometry.columns), values, angles, shifts=shifts)
+        length = self._projector.length
+        for rows, angle, shift in angle_rows(values, angles, shifts):
+            spectrum = torch.fft.rfft(rows, n=length, dim=-1) * self._filter
+            filtered = torch.fft.irfft(spectrum, n=length, dim=-1)
+            self.total.add_(self._projector.backproject(filtered, angle, shift), alpha=sign)
+            self.angles += sign
 
 
 def _windowed_ramp(length: int, device: torch.device) -> Tensor:

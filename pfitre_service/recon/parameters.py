@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,28 @@ class AdmmParameters:
         for name in ("cg_iterations", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class CalibrationParameters:
+    """How rotation axis and drift are found from the projections while the scan runs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    rotation_axis: float | Literal["auto", "middle"] = "auto"
+    """Column of the rotation axis, whatever the run says of it; `auto`: what the run says, found from the projections
+    where it says nothing; `middle`: what the run says, else the detector's middle."""
+    drift: bool = True
+    """Whether each projection's own horizontal shift is found, by comparing it with what the others foretell."""
+    tolerance: float = 0.25
+    """Columns by which axis or shifts must change before the frames are added again."""
+    slices: int = 8
+    """Bright slices that axis and shifts are found from; they are kept in memory for every projection."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rotation_axis, float) and not math.isfinite(self.rotation_axis):
+            raise ValueError(f"rotation_axis must be a column, auto or middle; got {self.rotation_axis}")
+        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"tolerance must be a positive number of columns, got {self.tolerance}")
+        if self.slices < 1:
+            raise ValueError(f"slices must be at least 1, got {self.slices}")

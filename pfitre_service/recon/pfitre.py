@@ -94,7 +94,7 @@ class PfitreSolver:
         """Whether `best` was made from less than what is in by now."""
 
     def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
-        """Goes on with other accumulators of the same geometry, from the volumes as they are."""
+        """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are."""
         self.heldout = heldout
         for solver in (self.physics, self.classical, self.learned):
             if solver is not None:

@@ -22,8 +22,9 @@ _WORKER_NICENESS = 5
 
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
-    """The embedded Tiled server."""
+    """The embedded Tiled server, and the page."""
     from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
+    from pfitre_service.viewer.mount import add_page
 
     run_server(
         settings.data_dir,
@@ -32,6 +33,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         api_key=api_key(settings),
         anonymous_read=settings.tiled.allows_anonymous_read,
         stop=BeatingStop(context),
+        extend=add_page,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
     )
 

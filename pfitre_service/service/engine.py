@@ -13,10 +13,11 @@ preprocess makes line integrals, recon accumulates and iterates, prior fills in 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -27,17 +28,22 @@ from numpy.typing import NDArray
 from pfitre_service.config import PriorSettings
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import FrameBatch, Measurement, Phase, Progress, ScanGeometry
-from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
+from pfitre_service.preprocess import PreprocessParameters, References
 from pfitre_service.recon.admm import StoppingRule
+from pfitre_service.recon.calibration import Calibration, calibrate
 from pfitre_service.recon.data_term import relative_residual
-from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
-from pfitre_service.recon.normal_equations import NormalEquations
-from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
 from pfitre_service.recon.pfitre import PfitreSolver
+from pfitre_service.recon.rotation_axis import FEWEST_ANGLES
+from pfitre_service.service.accumulation import Accumulation
 from pfitre_service.service.priors import choose_priors
+
+logger = logging.getLogger(__name__)
 
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
+_GROWTH = 1.5
+"""Axis and shifts are looked for each time that so many times as many projections are in."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class EngineParameters:
     preprocess: PreprocessParameters = field(default_factory=PreprocessParameters)
     recon: AdmmParameters = field(default_factory=AdmmParameters)
     prior: PriorSettings = field(default_factory=PriorSettings)
+    calibration: CalibrationParameters = field(default_factory=CalibrationParameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,29 +72,34 @@ class Pictures:
 
 
 class Engine:
-    """Accumulators, solver, prior and progress of one tomogram."""
+    """Accumulators, solver, prior and progress of one tomogram.
 
-    def __init__(self, geometry: ScanGeometry, parameters: EngineParameters) -> None:
-        self.geometry = geometry
+    When flats, darks or the calibration change after frames were added, the volume goes on with what it has while
+    the frames from `wanted_again` on are given to `add_again`; when they have caught up, the solver goes on with them.
+    """
+
+    def __init__(
+        self, geometry: ScanGeometry, parameters: EngineParameters, calibration: Calibration | None = None
+    ) -> None:
+        """calibration: what to begin with; by default the geometry's axis, for good, and no shifts."""
         self.parameters = parameters
         self.device = choose_device(parameters.device)
-        self.references: References | None = None
-        self.warnings: dict[str, None] = {}
-        """What a person should know, in order of appearance, each once."""
         self.phase: Phase = "preview"
         self.revision = 0
-        self.stored = 0
-        """Projections given to `add`, unusable ones included."""
-        self.unusable = 0
+        self.withdrawn: frozenset[int] = frozenset()
+        """Rows of the store that do not count."""
         self._seconds = 0.0
-        self._solved = NormalEquations(geometry, device=self.device)
-        self._heldout = NormalEquations(geometry, device=self.device)
-        self._preview = FilteredBackprojection(geometry, device=self.device)
+        self._remarks: dict[str, None] = {}
+        self._geometry = geometry
+        calibration = calibration or Calibration(geometry.axis)
+        self._searches = parameters.calibration.drift or calibration.axis_origin != "given"
+        self._in_use = self._accumulation(calibration, None)
+        self._next: Accumulation | None = None
         watched = parameters.heldout_every > 0
         self._priors = choose_priors(parameters.prior, self.device, watched=watched)
         self._solver = PfitreSolver(
-            self._solved,
-            self._heldout,
+            self._in_use.solved,
+            self._in_use.heldout,
             classical=self._priors.classical,
             learned=self._priors.learned,
             parameters=parameters.recon,
@@ -97,43 +109,88 @@ class Engine:
         self._settled = False
         self._errors = (math.nan, math.nan)
 
-    def set_references(self, references: References | None) -> None:
-        """Flats and darks for the frames that will be added; `forget_frames` first if some are in already."""
-        if self.stored:
-            raise InputError("flats or darks changed after frames were added: forget_frames() and add them again")
-        self.references = references
+    @property
+    def geometry(self) -> ScanGeometry:
+        """Of the frames in use."""
+        return self._in_use.geometry
 
-    def forget_frames(self) -> None:
-        """Empties the accumulators and keeps the volume: the frames are to be added again, corrected otherwise."""
-        fresh = Engine(self.geometry, self.parameters)
-        self._solved, self._heldout, self._preview = fresh._solved, fresh._heldout, fresh._preview
-        self._solver.use(self._solved, self._heldout)
-        self.stored = self.unusable = 0
-        self.warnings.clear()
+    @property
+    def calibration(self) -> Calibration:
+        """Of the frames in use."""
+        return self._in_use.calibration
 
-    def add(self, batch: FrameBatch) -> None:
-        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
-        with self._timed():
-            corrected = to_line_integrals(
-                batch.images, self.references, self.parameters.preprocess, self.parameters.measurement
-            )
-            self._take_warnings(batch, corrected.reasons, corrected.warnings)
-            usable = ~corrected.unusable
-            held = self._is_heldout(batch) & usable
-            for chosen, data in ((usable & ~held, self._solved), (held, self._heldout)):
-                if chosen.any():
-                    values = torch.from_numpy(corrected.values[chosen])
-                    angles = torch.from_numpy(batch.angles[chosen])
-                    data.add(values, angles)
-                    self._preview.add(values, angles)
-            self.stored += len(batch.images)
-            self.unusable += int(corrected.unusable.sum())
-            self._unsettle()
+    @property
+    def stored(self) -> int:
+        """Projections given to `add`, unusable and withdrawn ones included."""
+        return self._in_use.stored
+
+    @property
+    def unusable(self) -> int:
+        """Projections that were left out, and why is in `warnings`."""
+        return self._in_use.unusable
+
+    @property
+    def warnings(self) -> dict[str, None]:
+        """What a person should know, each once."""
+        doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
+        about_axis = {f"the rotation axis was not found and is taken as {self.calibration.axis:g}: {doubt}": None}
+        return self._in_use.warnings | self._remarks | (about_axis if doubt else {})
 
     @property
     def used(self) -> int:
         """Projections in the solver's or the held-out accumulators."""
-        return self._solved.angles + self._heldout.angles
+        return self._in_use.used
+
+    def set_references(self, references: References | None) -> None:
+        """Flats and darks for all frames; those that are in already are wanted again."""
+        self._begin((self._next or self._in_use).calibration, references)
+
+    def calibrate(self, *, at_last: bool = False) -> None:
+        """Looks for axis and shifts when it matters: when angles have grown by half since the last time, or, `at_last`,
+        at all. Frames are wanted again when these have changed by more than the tolerance."""
+        seen, before = self._in_use.sampled, self.calibration
+        due = before.angles < seen if at_last else seen >= max(_GROWTH * before.angles, FEWEST_ANGLES)
+        if not due or self._next is not None or not self._searches:
+            return
+        with self._timed():
+            found = calibrate(*self._in_use.sample(), before, self.parameters.calibration)
+            if found.differs(before, self.parameters.calibration.tolerance):
+                logger.info("axis %.2f, %s; frames are added again", found.axis, found.axis_origin)
+                self._begin(found, self._in_use.references)
+            else:
+                self._in_use.calibration = replace(found, axis=before.axis, shifts=before.shifts)
+
+    @property
+    def wanted_again(self) -> int | None:
+        """Row of the first frame that `add_again` waits for; None while no frames are wanted again."""
+        return None if self._next is None else self._next.stored
+
+    def add(self, batch: FrameBatch) -> None:
+        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+        with self._timed():
+            self._in_use.add(batch, self.withdrawn)
+            self._unsettle()
+
+    def add_again(self, batch: FrameBatch) -> None:
+        """Adds frames from row `wanted_again` on, under the new calibration; the last one makes it the one in use."""
+        if self._next is None:
+            raise InputError("no frames are wanted again")
+        with self._timed():
+            self._next.add(batch, self.withdrawn)
+            if self._next.stored >= self.stored:
+                self._go_on_with(self._next)
+
+    def withdraw(self, batch: FrameBatch) -> None:
+        """Takes projections out again, given as they were to `add`; those that are not in yet will be left out."""
+        with self._timed():
+            for index, row in enumerate(range(batch.first, batch.first + len(batch.images))):
+                if row not in self.withdrawn:
+                    self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]]))
+            self._unsettle()
+
+    def leave_out(self, rows: Iterable[int]) -> None:
+        """Projections of these rows of the store, not added so far, will not count."""
+        self.withdrawn |= frozenset(rows)
 
     @property
     def settled(self) -> bool:
@@ -158,18 +215,18 @@ class Engine:
             if self.revision == 1:
                 return self._progress(change=math.nan)
             change = self._solver.step()
-            self.warnings.update(dict.fromkeys(self._solver.remarks))
+            self._remarks.update(dict.fromkeys(self._solver.remarks))
             if self.phase == "preview":
                 self.phase = "iterating"
             progress = self._progress(change)
-            self._settled = self._rule(change, progress.heldout_error if self._heldout.angles else math.nan)
+            self._settled = self._rule(change, progress.heldout_error if self._in_use.heldout.angles else math.nan)
             if self._settled:
                 self._move_on()
         return progress if self.phase != "final" else self._as_final(progress)
 
     def preview(self) -> NDArray[np.float32]:
         """Filtered back-projection of all angles so far, (z, y, x) float32."""
-        return self._preview.picture(self._solved).cpu().numpy()
+        return self._in_use.preview.picture(self._in_use.solved).cpu().numpy()
 
     def pictures(self) -> Pictures:
         """The volumes as they are now."""
@@ -189,22 +246,43 @@ class Engine:
         """Of the network in use; empty without one."""
         return self._priors.weights_sha256 if self._solver.learned is not None else ""
 
-    def _is_heldout(self, batch: FrameBatch) -> NDArray[np.bool_]:
-        every = self.parameters.heldout_every
-        rows = batch.first + np.arange(len(batch.images))
-        return (rows % every == every // 2) if every else np.zeros(len(rows), dtype=bool)
+    def _accumulation(self, calibration: Calibration, references: References | None) -> Accumulation:
+        parameters = self.parameters
+        return Accumulation(
+            self._geometry,
+            calibration,
+            references,
+            measurement=parameters.measurement,
+            preprocess=parameters.preprocess,
+            heldout_every=0 if self.phase in ("refit", "final") else parameters.heldout_every,
+            slices=parameters.calibration.slices if self._searches else 0,
+            device=self.device,
+        )
 
-    def _take_warnings(self, batch: FrameBatch, reasons: tuple[str, ...], warnings: tuple[str, ...]) -> None:
-        self.warnings.update(dict.fromkeys(warnings))
-        for row, reason in enumerate(reasons, start=batch.first):
-            if reason:
-                self.warnings[f"projection {row} was left out: {reason}"] = None
+    def _begin(self, calibration: Calibration, references: References | None) -> None:
+        """Adds up anew; at once where nothing is in yet."""
+        self._next = self._accumulation(calibration, references)
+        if not self.stored:
+            self._go_on_with(self._next)
+
+    def _take_out(self, frame: FrameBatch) -> None:
+        for accumulation in (self._in_use, self._next):
+            if accumulation is not None and frame.first < accumulation.stored:
+                accumulation.remove(frame)
+        self.leave_out([frame.first])
+
+    def _go_on_with(self, accumulation: Accumulation) -> None:
+        if self.phase == "refit":
+            accumulation.give_back_heldout()
+        self._in_use, self._next = accumulation, None
+        self._solver.use(accumulation.solved, accumulation.heldout)
+        self._unsettle()
 
     def _move_on(self) -> None:
-        if self.phase == "converging" and self._heldout.angles:
+        if self.phase == "converging" and self._in_use.heldout.angles:
             self.phase = "refit"
             self._solver.refit()
-            self._heldout = self._solver.heldout
+            self._in_use.heldout, self._in_use.heldout_every = self._solver.heldout, 0
             self._settled = False
             self._rule = StoppingRule(self.parameters.recon.tolerance, self._rule.steps)
         elif self.phase in ("converging", "refit"):
@@ -220,11 +298,11 @@ class Engine:
 
     def _progress(self, change: float) -> Progress:
         preview = self.revision <= 1
-        result = self._preview.picture(self._solved) if preview else self._solver.x
-        if preview and self._heldout.angles:
-            error = relative_residual(self._heldout, result)
+        result = self._in_use.preview.picture(self._in_use.solved) if preview else self._solver.x
+        if preview and self._in_use.heldout.angles:
+            error = relative_residual(self._in_use.heldout, result)
             self._errors = (error, error)
-        elif self._heldout.angles:
+        elif self._in_use.heldout.angles:
             self._errors = (self._solver.errors.result, self._solver.errors.physics)
         return Progress(
             revision=self.revision,
@@ -233,7 +311,7 @@ class Engine:
             angles_stored=self.stored,
             angles_used=self.used,
             iterations=self.revision - 1,
-            residual=relative_residual(self._solved, result),
+            residual=relative_residual(self._in_use.solved, result),
             heldout_error=self._errors[0],
             heldout_error_physics=self._errors[1],
             change=change,
@@ -251,6 +329,17 @@ class Engine:
             yield
         finally:
             self._seconds += time.perf_counter() - begin
+
+
+def given_axis(said: float | None, parameters: CalibrationParameters) -> float | None:
+    """Column of the rotation axis by the settings, or else as the run or the caller `said`; None where neither did."""
+    return said if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
+
+
+def first_calibration(geometry: ScanGeometry, given: float | None, parameters: CalibrationParameters) -> Calibration:
+    """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle."""
+    searched = given is None and parameters.rotation_axis == "auto"
+    return Calibration(geometry.axis, "middle" if searched else "given")
 
 
 def use_threads(count: int) -> None:

@@ -40,12 +40,12 @@ from pfitre_service.ingest import (
     TomogramAssembler,
     TomogramCounts,
     WithdrawRun,
-    ZmqSource,
 )
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.process import BeatingStop, ProcessContext
 from pfitre_service.service.reading import ReadingThread, Unreadable
+from pfitre_service.service.sources import document_source
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
@@ -242,12 +242,8 @@ class Ingestion:
 
 
 def ingest_process(settings: Settings, context: ProcessContext) -> None:
-    """The process that listens for documents on 0MQ and stores their frames."""
-    source = ZmqSource(
-        settings.source.address,
-        prefix=settings.source.prefix.encode(),
-        max_message_bytes=settings.source.max_message_mib << 20,
-    )
+    """The process that listens for documents and stores their frames."""
+    source = document_source(settings)
     with connect_catalog(settings) as catalog, _store_thread(settings, catalog) as store:
         ingestion = Ingestion(settings.documents, store, profile_name=settings.profile_name, receiver="ingest")
         ingestion.resume(catalog)
@@ -256,7 +252,7 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             ingestion.expire()
             state, reason, details = ingestion.report()
             if not source.counts.connected and state == "idle":
-                state, reason = "waiting", f"no document proxy at {settings.source.address} yet"
+                state, reason = "waiting", source.counts.waits_for
             context.health.set_state(state, reason)
             context.health.update({**details, "source": asdict(source.counts)})
 

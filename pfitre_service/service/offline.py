@@ -14,7 +14,8 @@ from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import References
-from pfitre_service.service.engine import Engine, EngineParameters
+from pfitre_service.recon.calibration import Calibration
+from pfitre_service.service.engine import Engine, EngineParameters, first_calibration, given_axis
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class Reconstruction:
     history: tuple[Progress, ...]
     """One row a step; the held-out error in the last one is the volume's before the held-out angles were given back."""
     geometry: ScanGeometry
+    calibration: Calibration
+    """Rotation axis and shifts that were used, and where they come from."""
     prior: str
     warnings: tuple[str, ...]
 
@@ -68,8 +71,8 @@ def reconstruct(
 
     projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
     are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis, (columns-1)/2 by default. prior: "none" (physics alone), "tv", weights by name, or "auto"
-    (the best installed).
+    rotation axis; found from the projections by default (see `CalibrationParameters`). prior: "none" (physics
+    alone), "tv", weights by name, or "auto" (the best installed).
     iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
     else. on_progress: called after every step.
 
@@ -78,12 +81,19 @@ def reconstruct(
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)
     kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
-    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=axis)
-    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device))
+    given = given_axis(axis, chosen.calibration)
+    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    calibration = first_calibration(geometry, given, chosen.calibration)
+    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device), calibration)
     if kind == "transmission":
         engine.set_references(References.of(_stack(flats), _stack(darks), chosen.preprocess))
-    for batch in _batches(images, degrees):
+    batches = _batches(images, degrees)
+    for batch in batches:
         engine.add(batch)
+    engine.calibrate(at_last=True)
+    if engine.wanted_again is not None:
+        for batch in batches:
+            engine.add_again(batch)
     engine.close()
     history: list[Progress] = []
     while engine.phase != "final":
@@ -98,7 +108,8 @@ def reconstruct(
         trust=pictures.trust,
         preview=engine.preview(),
         history=tuple(history),
-        geometry=geometry,
+        geometry=engine.geometry,
+        calibration=engine.calibration,
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
     )
@@ -116,6 +127,7 @@ def _parameters(
         device=device or settings.worker.device,
         preprocess=settings.preprocess,
         recon=recon,
+        calibration=settings.calibration,
         prior=settings.prior.model_copy(update={"name": prior}),
     )
 

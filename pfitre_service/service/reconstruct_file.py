@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pfitre_service.config import Settings
 from pfitre_service.ingest import StoredScan, read_scan
 from pfitre_service.model import Progress as Step
+from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.engine import use_threads
 from pfitre_service.service.offline import Reconstruction, reconstruct
 from pfitre_service.service.results import check_output, write_result
@@ -45,6 +46,7 @@ def reconstruct_file(
     if output is not None:
         write_result(output, result, scan.source)
     summary = _summary(scan, result, output)
+    console.print(_describe_calibration(result.calibration), highlight=False)
     console.print(
         f"{summary['iterations']} iterations in {result.seconds:.1f} s, prior {result.prior}, "
         f"held-out error {result.heldout_error:.4f} (physics alone {summary['heldout_error_physics']:.4f})"
@@ -97,12 +99,23 @@ def _describe(scan: StoredScan) -> str:
     return f"{scan.source}: {count} projections of {rows} x {columns}, {kind}, {span}"
 
 
+def _describe_calibration(calibration: Calibration) -> str:
+    origins = {"given": "as given", "middle": "the middle of the detector", "found": "found"}
+    found = f" within {calibration.axis_uncertainty:.2f}" if calibration.axis_origin == "found" else ""
+    shifted = sum(shift != 0 for shift in calibration.shifts)
+    drift = f"; {shifted} projections shifted" if shifted else ""
+    return f"rotation axis at column {calibration.axis:.2f}, {origins[calibration.axis_origin]}{found}{drift}"
+
+
 def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> dict[str, Any]:
     last = result.history[-1]
     return {
         "file": scan.source,
         "output": output,
         "axis": result.geometry.axis,
+        "axis_origin": result.calibration.axis_origin,
+        "axis_uncertainty": result.calibration.axis_uncertainty,
+        "projections_shifted": sum(shift != 0 for shift in result.calibration.shifts),
         "heldout_error": result.heldout_error,
         "heldout_error_physics": last.heldout_error_physics,
         "seconds": result.seconds,

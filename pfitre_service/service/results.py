@@ -60,6 +60,8 @@ def _provenance(result: Reconstruction, source: str) -> dict[str, Any]:
         "prior": result.prior,
         "axis_order": "z, y, x",
         "rotation_axis": result.geometry.axis,
+        "rotation_axis_origin": result.calibration.axis_origin,
+        "projection_shifts": list(result.calibration.shifts),
         "angles_used": last.angles_used,
         "heldout_error": last.heldout_error,
         "heldout_error_physics": last.heldout_error_physics,

@@ -38,7 +38,7 @@ def run_alone(name: str, settings: Settings, *, log_level: int) -> int:
 
 
 def _check_source(settings: Settings) -> None:
-    if settings.proxy.enabled and settings.source.address != settings.proxy.subscribe:
+    if settings.proxy.enabled and settings.source.kind == "zmq" and settings.source.address != settings.proxy.subscribe:
         raise ServiceError(
             f"the service's own proxy hands out documents at {settings.proxy.subscribe}, but source.address is "
             f"{settings.source.address}: set both to the same, or proxy.enabled=false to use the beamline's proxy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import Progress, Role, TomogramKey
+from pfitre_service.model import FrameBatch, Progress, Role, ScanGeometry, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References
-from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters
+from pfitre_service.recon.calibration import Calibration
+from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration, given_axis
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.store.catalog import TomogramSummary
 from pfitre_service.store.reader import TomogramReader
@@ -53,7 +55,9 @@ class Session:
     @property
     def has_work(self) -> bool:
         """Whether a call of `work` would do something."""
-        if self.unread > 0 or self._new_references or (self._ended and not self._closed):
+        if self.unread > 0 or self._new_references or self._newly_withdrawn or (self._ended and not self._closed):
+            return True
+        if self.engine is not None and self.engine.wanted_again is not None:
             return True
         return self.engine is not None and self.engine.used >= MINIMUM_ANGLES and not self.engine.settled
 
@@ -67,11 +71,8 @@ class Session:
 
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
-        if self._new_references:
-            self._read_references()
-        if self.unread > 0:
-            self._read_batch()
-        if self._ended and self.unread <= 0 and not self._closed:
+        self._bring_in()
+        if self._all_is_in and not self._closed:
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
@@ -118,6 +119,26 @@ class Session:
         """Whether there are flats or darks that the engine, once there are frames for one, does not know of."""
         return self._stored("projection") > 0 and (self._stored("flat"), self._stored("dark")) != self._references
 
+    def _bring_in(self) -> None:
+        """A batch at most of what is new, and one of what is to be added again; then a look at the calibration."""
+        if self._new_references:
+            self._read_references()
+        engine = self._engine_for_frames()
+        if engine is None:
+            return
+        self._withdraw(engine)
+        if self.unread > 0:
+            self._read_batch(engine.stored, engine.add)
+        if engine.wanted_again is not None:
+            self._read_batch(engine.wanted_again, engine.add_again)
+        elif not self._closed:
+            engine.calibrate(at_last=self._ended and self.unread <= 0)
+
+    @property
+    def _all_is_in(self) -> bool:
+        again = self.engine is not None and self.engine.wanted_again is not None
+        return self._ended and self.unread <= 0 and not again
+
     def _read_references(self) -> None:
         """Flats and darks as they are now; frames that were corrected with others are read again."""
         engine = self._engine_for_frames()
@@ -127,16 +148,25 @@ class Session:
         references = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
-            engine.forget_frames()
         engine.set_references(references)
         self._references = counts
 
-    def _read_batch(self) -> None:
-        engine = self._engine_for_frames()
-        if engine is None:
-            return
-        for batch in self._reader.batches("projection", engine.stored, max_frames=self._settings.worker.batch_frames):
-            engine.add(batch)
+    @property
+    def _newly_withdrawn(self) -> frozenset[int]:
+        known: frozenset[int] = frozenset() if self.engine is None else self.engine.withdrawn
+        return frozenset(() if self._summary is None else self._summary.withdrawn) - known
+
+    def _withdraw(self, engine: Engine) -> None:
+        """Projections that were redone or withdrawn since the last time."""
+        rows = self._newly_withdrawn
+        engine.leave_out(row for row in rows if row >= engine.stored)
+        for row in sorted(row for row in rows if row < engine.stored):
+            self._read_batch(row, engine.withdraw, max_frames=1)
+
+    def _read_batch(self, first: int, take: Callable[[FrameBatch], None], max_frames: int | None = None) -> None:
+        limit = max_frames or self._settings.worker.batch_frames
+        for batch in self._reader.batches("projection", first, max_frames=limit):
+            take(batch)
             return
 
     def _engine_for_frames(self) -> Engine | None:
@@ -146,6 +176,8 @@ class Session:
         if summary is not None and geometry is not None:
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
+            given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
+            geometry = geometry if given is None else replace(geometry, axis=given)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -155,10 +187,20 @@ class Session:
                     preprocess=self._settings.preprocess,
                     recon=self._settings.recon,
                     prior=self._settings.prior,
+                    calibration=self._settings.calibration,
                 ),
+                self._first_calibration(summary, geometry, given),
             )
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
+
+    def _first_calibration(self, summary: TomogramSummary, geometry: ScanGeometry, given: float | None) -> Calibration:
+        """By the run and the settings; or what a worker before this one had come to, where that began alike."""
+        first = first_calibration(geometry, given, self._settings.calibration)
+        before = Calibration.of_document(summary.metadata.get("calibration") or {})
+        if before is None or (before.axis_origin == "given") != (first.axis_origin == "given"):
+            return first
+        return first if first.axis_origin == "given" and before.axis != first.axis else before
 
     def _close(self) -> None:
         self._closed = True
@@ -194,6 +236,7 @@ class Session:
 
     def _final_reason(self, engine: Engine) -> str:
         left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
+        left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
         return f"{engine.used} of {engine.stored} projections used{left_out}; {self._reason}"
 
     def _fields(self) -> dict[str, Any]:
@@ -208,9 +251,11 @@ class Session:
             "prior": engine.prior_name,
             "weights_sha256": engine.weights_sha256,
             "device": str(engine.device),
+            "calibration": engine.calibration.document(),
             "warnings": list(engine.warnings)[:50],
             "progress": {name: _finite(value) for name, value in progress.items()},
             "parameters": {
+                "calibration": asdict(self._settings.calibration),
                 "recon": asdict(self._settings.recon),
                 "prior": self._settings.prior.model_dump(mode="json"),
                 "preprocess": asdict(self._settings.preprocess),

@@ -45,6 +45,8 @@ class TomogramSummary:
     """(row, column) of a projection; None until the first is stored."""
     has_results: bool
     """Whether a worker has begun to write what it makes of the frames."""
+    withdrawn: tuple[int, ...] = ()
+    """Rows of `projections` that were redone or withdrawn and do not count."""
 
     @property
     def status(self) -> str:
@@ -212,5 +214,6 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
         frame_shape=None if array is None else (array.shape[1], array.shape[2]),
+        withdrawn=tuple(int(row) for row in frames.get(layout.WITHDRAWN) or ()),
         has_results=not children.keys().isdisjoint(("volume", layout.PROGRESS)),
     )

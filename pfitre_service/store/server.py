@@ -72,12 +72,14 @@ def run_server(
     anonymous_read: bool,
     stop: threading.Event,
     api_key: str | None = None,
+    extend: Callable[[FastAPI], None] = lambda app: None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve `data_dir` until `stop` is set, then return within about 3 s.
 
     `api_key` is what writing needs; by default the folder's own, made at its first start.
-    `on_ready` is called with the server's address once it answers. Signals are left to the caller.
+    `extend` may add routes to the application. `on_ready` is called with the server's address once it answers.
+    Signals are left to the caller.
 
     Raises:
         StoreError: folder or port cannot be used, or Tiled does not start.
@@ -85,6 +87,7 @@ def run_server(
     folder.prepare(data_dir)
     with folder.locked(data_dir), _listening(host, port) as listener:
         app = build_app(data_dir, api_key or folder.ensure_api_key(data_dir), anonymous_read=anonymous_read)
+        extend(app)
         config = uvicorn.Config(
             app,
             log_config=None,

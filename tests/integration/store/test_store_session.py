@@ -82,7 +82,7 @@ def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomog
 
 
 def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key):
-    catalog.create(key, {"measurement": "transmission"})
+    catalog.create(key, {"measurement": "transmission", "geometry": {"axis": 7.5}})
     writer = catalog.acquisition_writer(key)
     images = [Frame(np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(10)]
     worker = Worker(catalog, publisher, SETTINGS)

@@ -158,12 +158,16 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     early.set_references(references)
     early.add(batch(images=images))
     late.add(batch(images=images))
+    late.step()
     assert len(late.warnings) == 2
-    with pytest.raises(InputError, match="forget_frames"):
-        late.set_references(references)
-    late.forget_frames()
     late.set_references(references)
-    late.add(batch(images=images))
+    assert len(late.warnings) == 2  # the old frames serve until the new ones have caught up
+    assert late.wanted_again == 0
+    late.add_again(batch(0, 10, images=images))
+    late.step()
+    assert late.wanted_again == 10
+    late.add_again(batch(10, images=images))
+    assert late.wanted_again is None
     assert not late.warnings
     np.testing.assert_allclose(late.preview(), early.preview(), atol=1e-5)
     assert (late.stored, late.used) == (early.stored, early.used)

@@ -1,0 +1,221 @@
+"""One stream of a run that TiledWriter stored: its table, arrays and files as documents again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from pfitre_service.errors import InputError
+from pfitre_service.store.failure import StoreUnavailableError
+
+_Answer = TypeVar("_Answer")
+TimedDocument = tuple[float, str, dict[str, Any]]
+"""Seconds since 1970, name, document."""
+_BLOCK_BYTES = 32 << 20
+"""Arrays are fetched in blocks of about this size; Tiled refuses answers past 300 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileArray:
+    """An array in a file that this machine may read."""
+
+    key: str
+    count: int
+    """Indices that datums may name."""
+    resource: dict[str, Any]
+    """The `stream_resource` document."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """What Tiled holds of one stream."""
+
+    descriptors: list[dict[str, Any]]
+    rows: Mapping[int, Mapping[str, Any]]
+    """seq_num to the row of the table; empty where nothing but arrays was written."""
+    arrays: Mapping[str, Any]
+    """Data key to a Tiled client of an array with an entry for each event along its first axis."""
+    files: tuple[FileArray, ...]
+
+    @classmethod
+    def of(
+        cls, name: str, node: Any, run_uid: str, readable: Callable[[str], bool], events: int | None
+    ) -> StoredStream:
+        """The stream below `node`, which had so many events; `readable` says which paths are announced as files.
+
+        Raises `InputError` where Tiled does not know which part of a file belongs to the stream.
+        """
+        from bluesky_tiled_plugins.exporters import build_descriptor_docs
+
+        descriptors = build_descriptor_docs(dict(node.metadata), stream_name=name, run_start_uid=run_uid)
+        keys = descriptors[0]["data_keys"]
+        rows: dict[int, dict[str, Any]] = {}
+        arrays: dict[str, Any] = {}
+        files: list[FileArray] = []
+        for part, child in node.items():
+            if part not in keys:
+                for row in child.read().to_dict(orient="records"):
+                    rows.setdefault(int(row["seq_num"]), {}).update(row)
+                continue
+            if keys[part].get("external"):
+                _check_own(name, part, count_of(tuple(child.shape), _shape_of(keys[part])), events)
+            if file := _file_of(part, child, descriptors[0], readable):
+                files.append(file)
+            else:
+                arrays[part] = child
+        for data_keys in (descriptor["data_keys"] for descriptor in descriptors):
+            for key in arrays:
+                data_keys[key].pop("external", None)
+            for file in files:
+                data_keys[file.key]["external"] = "STREAM:"
+        return cls(descriptors, rows, arrays, tuple(files))
+
+    def documents(self) -> Iterator[TimedDocument]:
+        """Descriptor, files, then for each event its datums and itself, with times that never go back."""
+        now = float(self.descriptors[0]["time"])
+        yield now, "descriptor", self.descriptors[0]
+        for file in self.files:
+            yield now, "stream_resource", file.resource
+        keys = self.descriptors[0]["data_keys"]
+        columns = {key: _entries(array, _shape_of(keys[key])) for key, array in self.arrays.items()}
+        described = 1
+        for number in self._numbers():
+            row = self.rows.get(number, {})
+            now = max(now, float(row.get("time", now)))
+            while described < len(self.descriptors) and float(self.descriptors[described]["time"]) <= now:
+                yield now, "descriptor", self.descriptors[described]
+                described += 1
+            yield from ((now, "stream_datum", self._datum(file, number)) for file in self.files if number <= file.count)
+            values = {key: value for key, column in columns.items() if (value := next(column, None)) is not None}
+            if row or values:
+                yield now, "event", self._event(number, now, row, values, self.descriptors[described - 1]["uid"])
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the stream's events."""
+        keys, lengths = self.descriptors[0]["data_keys"], [file.count for file in self.files]
+        lengths += [count_of(tuple(array.shape), _shape_of(keys[key])) for key, array in self.arrays.items()]
+        return sorted(self.rows) if self.rows else list(range(1, max(lengths, default=0) + 1))
+
+    def _datum(self, file: FileArray, number: int) -> dict[str, Any]:
+        """The one index of event `number`; the file's indices are spread evenly where there are more."""
+        events = len(self.rows) or file.count
+        each = max(1, file.count // events)
+        return {
+            "uid": f"{file.resource['uid']}/{number}",
+            "stream_resource": file.resource["uid"],
+            "descriptor": self.descriptors[0]["uid"],
+            "indices": {"start": (number - 1) * each, "stop": number * each},
+            "seq_nums": {"start": number, "stop": number + 1},
+        }
+
+    def _event(
+        self, number: int, now: float, row: Mapping[str, Any], values: dict[str, Any], descriptor: str
+    ) -> dict[str, Any]:
+        keys = self.descriptors[0]["data_keys"]
+        data = {key: _plain(row[key], keys[key]) for key in row if key in keys} | values
+        return {
+            "uid": f"{descriptor}/{number}",
+            "descriptor": descriptor,
+            "seq_num": number,
+            "time": now,
+            "data": data,
+            "timestamps": {key: float(row.get(f"ts_{key}", now)) for key in data},
+        }
+
+
+def count_of(shape: tuple[int, ...], each: list[int]) -> int:
+    """How many events an array of this shape holds, with values of the shape `each`: they were stacked along a new
+    axis, or joined along their first."""
+    if len(shape) == len(each) + 1 or not each:
+        return shape[0]
+    return shape[0] // max(1, each[0])
+
+
+def _entries(array: Any, each: list[int]) -> Iterator[Any]:
+    """The value of each event, fetched in blocks."""
+    shape = tuple(array.shape)
+    count, joined = count_of(shape, each), len(shape) == len(each) and bool(each)
+    rows = each[0] if joined else 1
+    frame_bytes = max(1, int(np.prod(shape[1:])) * rows * array.dtype.itemsize)
+    block = max(1, _BLOCK_BYTES // frame_bytes)
+    for first in range(0, count, block):
+        last = min(count, first + block)
+        values = np.asarray(reached(partial(array.__getitem__, slice(first * rows, last * rows)), array.uri))
+        yield from values.reshape(-1, rows, *values.shape[1:]) if joined else values
+
+
+def reached(ask: Callable[[], _Answer], where: str) -> _Answer:
+    """The answer of a Tiled client. Raises `StoreUnavailableError` for every way in which it fails."""
+    import httpx
+
+    try:
+        return ask()
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise StoreUnavailableError(f"Tiled does not give {where}: {error!s:.300}") from error
+
+
+def _shape_of(data_key: Mapping[str, Any]) -> list[int]:
+    return list(data_key.get("shape", ()))
+
+
+def _check_own(stream: str, key: str, held: int, events: int | None) -> None:
+    """TiledWriter adds up all that one file holds, in the stream that named it first."""
+    if events is not None and held > events:
+        raise InputError(
+            f"stream {stream!r} had {events} events, and Tiled holds {held} entries of {key!r} for it: several streams "
+            "shared one file, and which part was whose is lost; replay the run from a file of its documents"
+        )
+
+
+def _file_of(key: str, child: Any, descriptor: Mapping[str, Any], readable: Callable[[str], bool]) -> FileArray | None:
+    """The file behind an array that a detector wrote, if it is a single one that may be read here."""
+    entry = descriptor["data_keys"][key]
+    sources = child.data_sources() if entry.get("external") else None
+    if not sources or len(sources[0].assets) != 1:
+        return None
+    source, uri = sources[0], sources[0].assets[0].data_uri
+    path = unquote(urlsplit(uri).path)
+    if source.mimetype != "application/x-hdf5" or not readable(path):
+        return None
+    _check_whole(path, str(source.parameters.get("dataset", "")), child.shape)
+    resource = {
+        "uid": f"{descriptor['uid']}/{key}",
+        "run_start": descriptor["run_start"],
+        "data_key": key,
+        "mimetype": source.mimetype,
+        "uri": uri,
+        "parameters": dict(source.parameters),
+    }
+    return FileArray(key, count_of(tuple(child.shape), _shape_of(entry)), resource)
+
+
+def _check_whole(path: str, dataset: str, shape: tuple[int, ...]) -> None:
+    """A file with more than the stream's frames has those of other streams too, and Tiled keeps no order of them."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            held = file[dataset].shape
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read as HDF5 with the dataset {dataset!r}: {error!s:.200}") from error
+    if math.prod(held) > math.prod(shape):
+        raise InputError(
+            f"{path}: its dataset {dataset!r} has the shape {held}, and Tiled holds {tuple(shape)} of it for one "
+            "stream: several streams shared the file, and which part was whose is lost; replay the run from a file of "
+            "its documents"
+        )
+
+
+def _plain(value: Any, data_key: Mapping[str, Any]) -> Any:
+    """A cell of a table: lists of numbers come as arrays of arrays, and out of SQLite as text."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return np.array([_plain(item, data_key) for item in value])
+    if isinstance(value, str) and data_key.get("dtype") == "array":
+        return np.array(value.strip("[]").replace(",", " ").split(), dtype=data_key.get("dtype_numpy", "f8"))
+    return value.item() if isinstance(value, np.generic) else value
