@@ -104,14 +104,17 @@ def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, wat
     return summary | {"psnr_result": psnr(volume, truth), "psnr_physics": psnr(_present(reader.physics()), truth)}
 
 
-def _picture(title: str, settings: Settings, reader: TomogramReader, truth: Volume | None, path: Path) -> Path:
-    """Preview, physics and result side by side; the preview is made of all stored angles."""
+def _picture(
+    title: str, settings: Settings, catalog: Catalog, reader: TomogramReader, truth: Volume | None, path: Path
+) -> Path:
+    """Preview, physics and result side by side; the preview is made of all stored angles that count."""
     acquisition = reader.acquisition()
     geometry = acquisition.geometry
     if geometry is None:
         raise ServiceError("the catalogue holds no projection")
     engine = Engine(geometry, EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess))
     engine.set_references(stored_references(reader, settings.preprocess))
+    engine.leave_out(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):
         engine.add(batch)
     pictures = {
