@@ -17,7 +17,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.scans import SCANS, SimulatedSample, build_scan
 
-_CHIP = SimulatedSample("layered_chip", attenuation=0.1, rows=32)
+_CHIP = SimulatedSample("layered_chip", attenuation=0.1, rows=24, columns=96, axis=48.75)
 _REFERENCES = 5
 """Flats, and darks, of the EPICS beamline."""
 _MAPS = 20

@@ -106,8 +106,10 @@ def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, wat
     return summary | {"psnr_result": psnr(volume, truth), "psnr_physics": psnr(_present(reader.physics()), truth)}
 
 
-def _picture(title: str, settings: Settings, reader: TomogramReader, truth: Volume | None, path: Path) -> Path:
-    """Preview, physics and result side by side; the preview is made of all stored angles."""
+def _picture(
+    title: str, settings: Settings, catalog: Catalog, reader: TomogramReader, truth: Volume | None, path: Path
+) -> Path:
+    """Preview, physics and result side by side; the preview is made of all stored angles that count."""
     acquisition = reader.acquisition()
     geometry = acquisition.geometry
     if geometry is None:
@@ -116,6 +118,7 @@ def _picture(title: str, settings: Settings, reader: TomogramReader, truth: Volu
     calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
     engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
     engine.set_references(stored_references(reader, settings.preprocess))
+    engine.leave_out(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):
         engine.add(batch)
     pictures = {
