@@ -364,7 +364,9 @@ def documents() -> Callable[..., Documents]:
 
     def of(*, fluorescence: bool = True, **start: Any) -> Documents:
         measurement = "line_integral" if fluorescence else "transmission"
-        return Documents(SmallScan.make(fluorescence=fluorescence), measurement=measurement, **start)
+        middle = (COLUMNS - 1) / 2  # over 100 degrees the projections of so small a sample do not tell it
+        facts = {"measurement": measurement, "rotation_axis": middle, **start}
+        return Documents(SmallScan.make(fluorescence=fluorescence), **facts)
 
     return of
 
