@@ -37,7 +37,7 @@ def summarize(
         reader, truth = catalog.reader(key), scan.truths[name]
         about = _tomogram(reader, final[name], truth, watch)
         about["picture"] = _picture(
-            scan.description, settings, reader, truth, output / f"{scan.name}{name and f'-{name}'}.png"
+            scan.description, settings, catalog, reader, truth, output / f"{scan.name}{name and f'-{name}'}.png"
         )
         tomograms.append(({"name": name} if name else {}) | about)
     about_scan = {
