@@ -39,10 +39,12 @@ class Branch(BaseModel):
 class SourceSettings(Branch):
     """Where documents come from."""
 
-    kind: Literal["zmq", "kafka"] = "zmq"
-    """A 0MQ proxy, or the topics of Kafka that bluesky-kafka writes (needs the extra `kafka`)."""
+    kind: Literal["zmq", "kafka", "tiled"] = "zmq"
+    """A 0MQ proxy; the topics of Kafka that bluesky-kafka writes (needs the extra `kafka`); or a Tiled catalogue that
+    bluesky-tiled-plugins writes, with a small `batch_size` (needs the extra `databroker`)."""
     address: str = "127.0.0.1:5568"
-    """host:port of a 0MQ proxy's subscribers' side, or of Kafka's brokers, several with commas."""
+    """host:port of a 0MQ proxy's subscribers' side; of Kafka's brokers, several with commas; http://host:port of Tiled,
+    or the address of a container in it."""
     prefix: str = ""
     """Prefix of the publishers to listen to; empty listens to all."""
     max_message_mib: int = Field(default=256, ge=1)

@@ -120,6 +120,34 @@ def stream(
         typer.echo(render(result))
 
 
+@app.command()
+def rings(
+    file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to compare by eye.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rings in a stored scan: as they are, by each setting of preprocess.stripes, and by algotom's removal.
+
+    Examples:
+      pfitre bench rings tooth.h5 --axis 296 --output tooth.png
+    """
+    from pfitre_service.bench.rings import draw, render, run
+    from pfitre_service.ingest import read_scan
+
+    Logging.set_up(logging.WARNING)
+    scan = read_scan(file)
+    result, slices = run(
+        scan.projections, scan.angles, flats=scan.flats, darks=scan.darks, measurement=scan.measurement, axis=axis
+    )
+    if output is not None:
+        draw(output, slices, result)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
 def _shape(text: str) -> tuple[int, int]:
     rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) >= 1 and int(columns) >= 2):

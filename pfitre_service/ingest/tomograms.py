@@ -32,6 +32,10 @@ class Tomogram:
     quiet_since: float | None = None
     """The first check of the clock at which no run was open."""
 
+    def __post_init__(self) -> None:
+        for element in self.elements:
+            self.key(element)  # a uid that can be no key is refused before anything is made of it
+
     def key(self, element: str) -> TomogramKey:
         return TomogramKey(f"{self.uid}-{element}" if element else self.uid)
 

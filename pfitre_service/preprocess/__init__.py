@@ -1,7 +1,16 @@
-"""Counts in, line integrals out: flat and dark field, logarithm, bad pixels."""
+"""Counts in, line integrals out: the chain of `to_line_integrals`."""
 
 from pfitre_service.preprocess.line_integrals import LineIntegrals, to_line_integrals
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.references import References
+from pfitre_service.preprocess.region import region_geometry
+from pfitre_service.preprocess.stripes import StripeSearch
 
-__all__ = ["LineIntegrals", "PreprocessParameters", "References", "to_line_integrals"]
+__all__ = [
+    "LineIntegrals",
+    "PreprocessParameters",
+    "References",
+    "StripeSearch",
+    "region_geometry",
+    "to_line_integrals",
+]

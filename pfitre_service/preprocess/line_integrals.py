@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
+from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
+from pfitre_service.preprocess.phase import retrieve
 from pfitre_service.preprocess.references import References
+from pfitre_service.preprocess.region import binned, cropped
 from pfitre_service.preprocess.repair import repair_image
+from pfitre_service.preprocess.transmission import checked, divide_by_air, divide_by_beam
 
 NO_FLATS = (
     "no flat field: the intensity without sample is estimated in every frame from its outermost columns; where the "
@@ -25,7 +29,6 @@ NO_FLATS = (
 NO_DARKS = "no dark field: the detector's offset is taken as zero, so strongly absorbing parts come out too low"
 REFERENCES_UNUSED = "flats and darks are not used: the projections are said to be line integrals already"
 
-_EDGE_SHARE = 0.05
 _NONE = References(flat=None, dark=None, valid=None)
 
 
@@ -35,8 +38,10 @@ class LineIntegrals:
 
     values: NDArray[np.float32]
     """(angle, row, column), finite everywhere; zero in unusable frames."""
+    weights: NDArray[np.float32]
+    """(angle,): how much each counts for the solver, 1 for a frame as bright as the flats."""
     repaired: int
-    """Pixel values that were dead or not finite and came from their neighbours, over all usable frames."""
+    """Pixel values that were dead, not finite or outliers and came from their neighbours, over all usable frames."""
     clamped: int
     """Pixel values at the floor of the transmission, over all usable frames."""
     unusable: NDArray[np.bool_]
@@ -53,122 +58,131 @@ def to_line_integrals(
     parameters: PreprocessParameters,
     measurement: Measurement,
 ) -> LineIntegrals:
-    """Line integrals of a batch of detector images, (angle, row, column) of any real dtype.
+    """Line integrals of a batch of detector images, (angle, row, column) of any real dtype, by this chain:
 
-    "transmission": dark subtracted, divided by flat minus dark, transmission held at `minimum_transmission` or more,
-    minus the natural logarithm. Without darks the offset is zero. Without flats the intensity I0 is one number a
-    frame, taken from the outermost 5 % of its columns: per row the median over the left and over the right edge, the
-    upper quartile of these over the rows, and the brighter edge of the two. That is right where the sample leaves air
-    at one side at least, and does not depend on other frames; where it is not right the frame is off by a constant.
-    Both cases come with a warning.
+        1. region      rows and columns of interest, of projections and references
+        2. beam        dark subtracted, divided by flat minus dark: transmission
+        3. air         each frame divided by its intensity in the air beside the sample
+        4. repair      dead pixels, values that are not finite, and outliers are interpolated (see `repair_image`)
+        5. binning     means of bin x bin pixels
+        6. phase       single-distance phase retrieval
+        7. logarithm   transmission held at `minimum_transmission` or more, minus the natural logarithm
+        8. stripes     the references' profile of stripes subtracted
+        9. weights     the intensity of step 3
 
-    "line_integral": the values as they are; references are not used.
+    "transmission" goes through all of them. "line_integral" skips 2, 3, 6, 7 and 9; flats and darks are not used.
 
-    In both, dead pixels and values that are not finite are interpolated (see `repair_image`), and frames with too many
-    of them, or without beam, are marked unusable. Memory: up to about one and a half times the result, beside it.
-    Raises InputError when images are not real numbers in three dimensions or do not fit the references.
+    Without darks the offset is zero. Without flats the intensity I0 is one number a frame, taken from the outermost 5 %
+    of its columns: per row the median over the left and over the right edge, the upper quartile of these over the rows,
+    and the brighter edge of the two. That is right where the sample leaves air at one side at least, and does not
+    depend on other frames; where it is not right the frame is off by a constant. Both cases come with a warning.
+
+    Frames with too many bad pixels, or without beam, are marked unusable. Memory: up to about one and a half times the
+    region of interest, beside it. Raises InputError when images are not real numbers in three dimensions or do not fit
+    the references or the region.
     """
     references = references or _NONE
-    values = _as_float32(images, references if measurement == "transmission" else _NONE)
-    if measurement == "line_integral":
-        warnings = (REFERENCES_UNUSED,) if references.shape is not None else ()
-        return _finish(values, ~np.isfinite(values), None, parameters, warnings)
+    counts = measurement == "transmission"
+    images = cropped(checked(images, references if counts else _NONE), parameters)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is repaired as such
+        values = images.astype(np.float32)
     bad = ~np.isfinite(values)
+    weights = np.ones(len(values), np.float32)
+    if counts:
+        intensities = _to_transmission(values, references.cropped(parameters), bad, parameters)
+        weights = intensities if parameters.weights == "counts" and references.flat is not None else weights
+    reasons, repaired = _repair(values, bad, parameters)
+    values = binned(values, parameters.bin)
+    clamped = np.zeros(len(values), np.int64)
+    if counts:
+        values = retrieve(values, parameters.phase, parameters.bin)
+        clamped = _minus_log(values, parameters.minimum_transmission)
+        dark = [_no_beam(at_floor / values[0].size, parameters) for at_floor in clamped.tolist()]
+        reasons = [first or second for first, second in zip(reasons, dark, strict=True)]
+    _subtract(values, references.stripes)
+    unusable = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
+    values[unusable] = 0
+    return LineIntegrals(
+        values,
+        weights,
+        repaired=int(repaired[~unusable].sum()),
+        clamped=int(clamped[~unusable].sum()),
+        unusable=unusable,
+        reasons=tuple(reasons),
+        warnings=_warnings(references, counts),
+    )
+
+
+def _to_transmission(
+    values: NDArray[np.float32], references: References, bad: NDArray[np.bool_], parameters: PreprocessParameters
+) -> NDArray[np.float32]:
+    """Steps 2 and 3, in place, `bad` brought up to date; returns the intensities (angle,)."""
     if references.valid is not None:
         bad |= ~references.valid
-    values[bad] = 1  # out of the way of the arithmetic; repaired at the end
-    _divide_by_beam(values, references, bad)
+    values[bad] = 1  # out of the way of the arithmetic; repaired afterwards
+    divide_by_beam(values, references, bad)
     bad |= np.isinf(values)
-    blocked = (values < parameters.minimum_transmission) & ~bad
-    np.maximum(values, np.float32(parameters.minimum_transmission), out=values)
+    values[bad] = 1
+    return divide_by_air(values, bad, parameters.air_columns)
+
+
+def _repair(
+    values: NDArray[np.float32], bad: NDArray[np.bool_], parameters: PreprocessParameters
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Step 4, in place: why each frame is unusable, and how many of its pixels were repaired, (angle,)."""
+    reasons, repaired = [], np.zeros(len(values), np.int64)
+    for index, (frame, lost) in enumerate(zip(values, bad, strict=True)):
+        reason = _too_many(np.count_nonzero(lost) / lost.size, "are dead or not finite", parameters)
+        if not reason:
+            repair_image(frame, lost)
+            stray = outliers(frame, parameters.outlier_sigmas)
+            repair_image(frame, stray)
+            repaired[index] = np.count_nonzero(lost) + np.count_nonzero(stray)
+            reason = _too_many(np.count_nonzero(stray) / stray.size, "are outliers", parameters)
+        reasons.append(reason)
+    return reasons, repaired
+
+
+def _too_many(share: float, what: str, parameters: PreprocessParameters) -> str:
+    most = parameters.maximum_bad_share
+    return f"{share:.0%} of the pixels {what}, more than the {most:.0%} that are repaired" if share > most else ""
+
+
+def _minus_log(values: NDArray[np.float32], floor: float) -> NDArray[np.int64]:
+    """Step 7, in place; how many pixels of each frame are at the floor, (angle,)."""
+    at_floor: NDArray[np.int64] = np.count_nonzero(values < floor, axis=(1, 2))
+    np.maximum(values, np.float32(floor), out=values)
     np.log(values, out=values)
     np.negative(values, out=values)
-    return _finish(values, bad, blocked, parameters, _warnings(references))
+    return at_floor
 
 
-def _as_float32(images: NDArray[Any], references: References) -> NDArray[np.float32]:
-    images = np.asarray(images)
-    if images.ndim != 3 or images.dtype.kind not in "biuf":
+def _no_beam(share: float, parameters: PreprocessParameters) -> str:
+    if share <= parameters.maximum_blocked_share:
+        return ""
+    floor = parameters.minimum_transmission
+    return f"{share:.0%} of the pixels have a transmission below {floor:g}: no beam in this frame"
+
+
+def _subtract(values: NDArray[np.float32], stripes: NDArray[np.float32] | None) -> None:
+    if stripes is None:
+        return
+    if stripes.shape != values.shape[1:]:
         raise InputError(
-            f"projections must be real numbers of shape (angles, rows, columns); got {images.dtype} of shape "
-            f"{images.shape}"
+            f"a profile of stripes of (rows, columns) {stripes.shape} does not fit projections of {values.shape[1:]}: "
+            "find it with the same region of interest and binning"
         )
-    if references.shape is not None and references.shape != images.shape[1:]:
-        raise InputError(
-            f"projections of (rows, columns) {images.shape[1:]} do not fit flats and darks of {references.shape}: "
-            "take references with the same region of interest and binning"
-        )
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is repaired as such
-        return images.astype(np.float32)
+    values -= stripes
 
 
-def _divide_by_beam(values: NDArray[np.float32], references: References, bad: NDArray[np.bool_]) -> None:
-    """From counts to transmission, in place; bad pixels hold any number afterwards."""
-    dark = np.float32(0) if references.dark is None else np.nan_to_num(references.dark, nan=0.0)
-    values -= dark
-    with np.errstate(over="ignore"):  # absurdly large counts become infinite and are repaired as such
-        if references.flat is None or references.valid is None:
-            air = [_air(frame, lost) for frame, lost in zip(values, bad, strict=True)]
-            values /= np.array(air, np.float32).reshape(-1, 1, 1)
-        else:
-            values /= np.where(references.valid, references.flat - dark, np.float32(1))
-
-
-def _air(frame: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
-    """Counts without sample, from the edges of one dark-subtracted frame (row, column).
-
-    Infinite where the edges are dark or dead: nothing gets through then, and the frame is judged to have no beam.
-    """
-    width = max(1, round(_EDGE_SHARE * frame.shape[1]))
-    brightest = 0.0
-    for edge in (slice(None, width), slice(-width, None)):
-        rows = ~bad[:, edge].any(axis=1)
-        if rows.any():
-            level = np.quantile(np.median(frame[rows, edge], axis=1), 0.75)
-            brightest = max(brightest, float(level))
-    return brightest if brightest > 0 else float("inf")
-
-
-def _finish(
-    values: NDArray[np.float32],
-    bad: NDArray[np.bool_],
-    blocked: NDArray[np.bool_] | None,
-    parameters: PreprocessParameters,
-    warnings: tuple[str, ...],
-) -> LineIntegrals:
-    """Judge every frame, repair the usable ones in place and empty the others."""
-    reasons = []
-    repaired = clamped = 0
-    for index, (frame, lost) in enumerate(zip(values, bad, strict=True)):
-        floor = 0 if blocked is None else int(np.count_nonzero(blocked[index]))
-        reason = _why_unusable(lost, floor, parameters)
-        reasons.append(reason)
-        if reason:
-            frame[...] = 0
-            continue
-        repair_image(frame, lost)
-        repaired += int(np.count_nonzero(lost))
-        clamped += floor
-    unusable = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
-    return LineIntegrals(values, repaired, clamped, unusable, tuple(reasons), warnings)
-
-
-def _why_unusable(bad: NDArray[np.bool_], at_floor: int, parameters: PreprocessParameters) -> str:
-    lost = np.count_nonzero(bad)
-    if lost > parameters.maximum_bad_share * bad.size:
-        return (
-            f"{lost / bad.size:.0%} of the pixels are dead or not finite, more than the "
-            f"{parameters.maximum_bad_share:.0%} that are repaired"
-        )
-    good = bad.size - lost
-    if at_floor > parameters.maximum_blocked_share * good:
-        return (
-            f"{at_floor / good:.0%} of the pixels have a transmission below {parameters.minimum_transmission:g}: "
-            "no beam in this frame"
-        )
-    return ""
-
-
-def _warnings(references: References) -> tuple[str, ...]:
+def _warnings(references: References, counts: bool) -> tuple[str, ...]:
+    found = [] if references.stripes is None else [_stripes_of(references.stripes)]
+    if not counts:
+        return (*found, *([] if references.shape is None else [REFERENCES_UNUSED]))
     missing = ((references.flat, NO_FLATS), (references.dark, NO_DARKS))
-    return tuple(text for image, text in missing if image is None)
+    return (*found, *(text for image, text in missing if image is None))
+
+
+def _stripes_of(profile: NDArray[np.float32]) -> str:
+    strength = float(np.sqrt(np.mean(np.square(profile))))
+    return f"stripes of {strength:.2g} (root mean square, in line integrals) are taken out of every projection"

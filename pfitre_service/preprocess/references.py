@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pfitre_service.errors import InputError
+from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
+from pfitre_service.preprocess.region import cropped
 
 _NEIGHBOURHOOD = 7
 _ROWS_AT_ONCE = 64
@@ -26,6 +28,9 @@ class References:
     """(row, column), counts with the beam off; None where no darks were taken."""
     valid: NDArray[np.bool_] | None
     """(row, column), False for dead pixels; None where there is neither flat nor dark to judge by."""
+    stripes: NDArray[np.float32] | None = None
+    """(row, column) of the projections as they come out of the chain: what is subtracted from all of them (see
+    `StripeSearch`); None for nothing."""
 
     @classmethod
     def of(
@@ -38,7 +43,7 @@ class References:
 
         Each stack becomes its median over n (the mean where n is 1 or 2), values that are not finite left out, so that
         one bad frame or a cosmic ray leaves no trace. A pixel is dead where flat or dark is never finite, where
-        flat - dark is not positive, or where it is far below its neighbourhood or the typical pixel.
+        flat - dark is not positive, where it is far below its neighbourhood or the typical pixel, or an outlier.
         Raises InputError when a stack is not three-dimensional and real, or the two differ in rows or columns.
         """
         flat = _reduce(flats, "flats")
@@ -49,6 +54,13 @@ class References:
                 f"{dark.shape}: were they taken with another region of interest or binning?"
             )
         return cls(flat=flat, dark=dark, valid=_valid(flat, dark, parameters or PreprocessParameters()))
+
+    def cropped(self, parameters: PreprocessParameters) -> References:
+        """Flat, dark and valid pixels of the region of interest; the stripes are of it already."""
+        flat, dark, valid = (
+            None if image is None else cropped(image, parameters) for image in (self.flat, self.dark, self.valid)
+        )
+        return replace(self, flat=flat, dark=dark, valid=valid)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -100,4 +112,4 @@ def _valid(
     neighbours = ndimage.median_filter(known, size=_NEIGHBOURHOOD, mode="nearest")
     alive &= known >= parameters.dead_below_neighbours * neighbours
     alive &= known >= parameters.dead_below_typical * np.median(known[alive])
-    return alive
+    return alive & ~outliers(known, parameters.outlier_sigmas)

@@ -99,6 +99,7 @@ class PfitreSolver:
         for solver in (self.physics, self.classical, self.learned):
             if solver is not None:
                 solver.data = data
+        self._adjusted_at = 0
         self.wake()
 
     def wake(self) -> None:

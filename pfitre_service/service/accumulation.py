@@ -65,8 +65,8 @@ class Accumulation:
         wanted = ~np.isin(rows, list(withdrawn))
         self._note(batch, corrected, wanted)
         chosen = wanted & ~corrected.unusable
-        for data, values, angles, shifts in self._parts(batch, corrected, chosen):
-            data.add(values, angles, shifts=shifts)
+        for data, values, angles, weights, shifts in self._parts(batch, corrected, chosen):
+            data.add(values, angles, weights=weights, shifts=shifts)
             self.preview.add(values, angles, shifts=shifts)
         self._keep(batch, corrected, chosen)
         self.stored += len(batch.images)
@@ -74,8 +74,8 @@ class Accumulation:
     def remove(self, batch: FrameBatch) -> None:
         """Takes out frames that `add` put in; those that were unusable are forgotten."""
         corrected = self._corrected(batch)
-        for data, values, angles, shifts in self._parts(batch, corrected, ~corrected.unusable):
-            data.remove(values, angles, shifts=shifts)
+        for data, values, angles, weights, shifts in self._parts(batch, corrected, ~corrected.unusable):
+            data.remove(values, angles, weights=weights, shifts=shifts)
             self.preview.remove(values, angles, shifts=shifts)
         self.unusable -= int(corrected.unusable.sum())
         for row in range(batch.first, batch.first + len(batch.images)):
@@ -107,14 +107,20 @@ class Accumulation:
 
     def _parts(
         self, batch: FrameBatch, corrected: LineIntegrals, chosen: NDArray[np.bool_]
-    ) -> list[tuple[NormalEquations, Tensor, Tensor, Tensor]]:
-        """Where the chosen frames go: accumulators, line integrals, angles and shifts."""
+    ) -> list[tuple[NormalEquations, Tensor, Tensor, Tensor, Tensor]]:
+        """Where the chosen frames go: accumulators, line integrals, angles, weights and shifts."""
         rows = batch.first + np.arange(len(batch.images))
         every = self.heldout_every
         held = rows % every == every // 2 if every else np.zeros(len(rows), dtype=bool)
         shifts = self.calibration.shifts_of(torch.from_numpy(rows))
         return [
-            (data, torch.from_numpy(corrected.values[part]), torch.from_numpy(batch.angles[part]), shifts[part])
+            (
+                data,
+                torch.from_numpy(corrected.values[part]),
+                torch.from_numpy(batch.angles[part]),
+                torch.from_numpy(corrected.weights[part]),
+                shifts[part],
+            )
             for part, data in ((chosen & ~held, self.solved), (chosen & held, self.heldout))
             if part.any()
         ]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pfitre_service.config import Settings
 from pfitre_service.errors import ServiceError
 from pfitre_service.model import Progress
+from pfitre_service.preprocess import region_geometry
+from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.connection import catalog_url
 from pfitre_service.service.demo_picture import draw
 from pfitre_service.service.demo_scans import ShownScan
@@ -112,7 +114,9 @@ def _picture(
     geometry = acquisition.geometry
     if geometry is None:
         raise ServiceError("the catalogue holds no projection")
-    engine = Engine(geometry, EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess))
+    parameters = EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess)
+    calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
+    engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
     engine.set_references(stored_references(reader, settings.preprocess))
     engine.leave_out(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):

@@ -142,8 +142,8 @@ class Engine:
         return self._in_use.used
 
     def set_references(self, references: References | None) -> None:
-        """Flats and darks for all frames; those that are in already are wanted again."""
-        self._begin((self._next or self._in_use).calibration, references)
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        self._begin(replace((self._next or self._in_use).calibration, angles=0), references)
 
     def calibrate(self, *, at_last: bool = False) -> None:
         """Looks for axis and shifts when it matters: when angles have grown by half since the last time, or, `at_last`,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
-from pfitre_service.preprocess import References
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.engine import Engine, EngineParameters, first_calibration, given_axis
 
@@ -71,7 +71,7 @@ def reconstruct(
 
     projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
     are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis; found from the projections by default (see `CalibrationParameters`). prior: "none" (physics
+    rotation axis in the projections as given; found by default (see `CalibrationParameters`). prior: "none" (physics
     alone), "tv", weights by name, or "auto" (the best installed).
     iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
     else. on_progress: called after every step.
@@ -82,12 +82,13 @@ def reconstruct(
     images, degrees = _checked(projections, angles)
     kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
     given = given_axis(axis, chosen.calibration)
-    geometry = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
     engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device), calibration)
-    if kind == "transmission":
-        engine.set_references(References.of(_stack(flats), _stack(darks), chosen.preprocess))
+    references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
     batches = _batches(images, degrees)
+    engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
     for batch in batches:
         engine.add(batch)
     engine.calibrate(at_last=True)
@@ -113,6 +114,15 @@ def reconstruct(
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
     )
+
+
+def _with_stripes(
+    references: References, batches: list[FrameBatch], parameters: PreprocessParameters, measurement: Measurement
+) -> References:
+    search = StripeSearch(references, parameters, measurement)
+    for batch in batches:
+        search.add(batch)
+    return search.found() or references
 
 
 def _parameters(

@@ -14,7 +14,7 @@ import numpy as np
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Progress, Role, ScanGeometry, TomogramKey
-from pfitre_service.preprocess import PreprocessParameters, References
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration, given_axis
 from pfitre_service.service.publisher import Publisher, Status
@@ -38,6 +38,8 @@ class Session:
         self._publisher = publisher
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
+        self._search: StripeSearch | None = None
+        """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
         self._published_at = -math.inf
         self._published_revision = 0
@@ -72,7 +74,7 @@ class Session:
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
         self._bring_in()
-        if self._all_is_in and not self._closed:
+        if self._all_is_in and not self._take_out_stripes() and not self._closed:
             self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
@@ -131,7 +133,7 @@ class Session:
             self._read_batch(engine.stored, engine.add)
         if engine.wanted_again is not None:
             self._read_batch(engine.wanted_again, engine.add_again)
-        elif not self._closed:
+        if not self._closed:
             engine.calibrate(at_last=self._ended and self.unread <= 0)
 
     @property
@@ -150,6 +152,7 @@ class Session:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
         engine.set_references(references)
         self._references = counts
+        self._begin_search(references)
 
     @property
     def _newly_withdrawn(self) -> frozenset[int]:
@@ -166,18 +169,36 @@ class Session:
     def _read_batch(self, first: int, take: Callable[[FrameBatch], None], max_frames: int | None = None) -> None:
         limit = max_frames or self._settings.worker.batch_frames
         for batch in self._reader.batches("projection", first, max_frames=limit):
+            if self._search is not None:
+                self._search.add(batch)
             take(batch)
             return
+
+    def _take_out_stripes(self) -> bool:
+        """Whether stripes were found in the whole scan; its frames are then added again, without them."""
+        engine, search, self._search = self.engine, self._search, None
+        references = None if search is None else search.found()
+        if engine is None or references is None:
+            return False
+        logger.info("tomogram %s: stripes found; %d frames are added again", self.key, engine.stored)
+        engine.set_references(references)
+        return True
+
+    def _begin_search(self, references: References | None) -> None:
+        """Stripes are looked for from the first frame on, with these references."""
+        if self._summary is not None:
+            self._search = StripeSearch(references, self._settings.preprocess, self._summary.measurement)
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
         summary = self._summary
-        geometry = None if summary is None or self.engine is not None else summary.geometry
-        if summary is not None and geometry is not None:
+        stored = None if summary is None or self.engine is not None else summary.geometry
+        if summary is not None and stored is not None:
             if summary.has_results:
                 self._before = next(reversed(self._reader.progress()), None)
             given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
-            geometry = geometry if given is None else replace(geometry, axis=given)
+            stored = stored if given is None else replace(stored, axis=given)
+            geometry = region_geometry(stored, self._settings.preprocess)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -191,6 +212,7 @@ class Session:
                 ),
                 self._first_calibration(summary, geometry, given),
             )
+            self._begin_search(None)
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
 

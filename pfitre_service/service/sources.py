@@ -5,6 +5,8 @@ from __future__ import annotations
 from pfitre_service.config import Settings
 from pfitre_service.ingest import Source, ZmqSource
 from pfitre_service.ingest.kafka_source import KafkaSource
+from pfitre_service.service.stored_documents import readable_files
+from pfitre_service.service.tiled_source import TiledSource
 
 
 def document_source(settings: Settings) -> Source:
@@ -19,4 +21,6 @@ def document_source(settings: Settings) -> Source:
             options=source.kafka_options,
             max_message_bytes=max_bytes,
         )
+    if source.kind == "tiled":
+        return TiledSource(source.address, readable_files(settings.documents))
     return ZmqSource(source.address, prefix=source.prefix.encode(), max_message_bytes=max_bytes)

@@ -76,11 +76,11 @@ def _of_catalogue(source: str, run: str | None, rules: DocumentRules) -> StoredD
     node = runs.run(run)
     uid = node.metadata["start"]["uid"]
     return StoredDocuments(
-        f"run {uid} in {source.partition('?')[0]}", runs.closed_after(documents_of_run(node, _readable(rules)))
+        f"run {uid} in {source.partition('?')[0]}", runs.closed_after(documents_of_run(node, readable_files(rules)))
     )
 
 
-def _readable(rules: DocumentRules) -> Callable[[str], bool]:
+def readable_files(rules: DocumentRules) -> Callable[[str], bool]:
     """Whether the service would read the file at a path."""
     files = FrameFiles(rules.roots, rules.path_map)
 

@@ -45,9 +45,18 @@ class StoredStream:
 
     @classmethod
     def of(
-        cls, name: str, node: Any, run_uid: str, readable: Callable[[str], bool], events: int | None
+        cls,
+        name: str,
+        node: Any,
+        run_uid: str,
+        readable: Callable[[str], bool],
+        *,
+        is_over: bool = True,
+        events: int | None = None,
     ) -> StoredStream:
-        """The stream below `node`, which had so many events; `readable` says which paths are announced as files.
+        """The stream below `node`, which had so many `events` if the run is over and said so.
+
+        readable: whether the file at a path is announced as one; others are read through Tiled.
 
         Raises `InputError` where Tiled does not know which part of a file belongs to the stream.
         """
@@ -66,6 +75,8 @@ class StoredStream:
             if keys[part].get("external"):
                 _check_own(name, part, count_of(tuple(child.shape), _shape_of(keys[part])), events)
             if file := _file_of(part, child, descriptors[0], readable):
+                if is_over:
+                    _check_whole(file, child.shape)
                 files.append(file)
             else:
                 arrays[part] = child
@@ -76,16 +87,19 @@ class StoredStream:
                 data_keys[file.key]["external"] = "STREAM:"
         return cls(descriptors, rows, arrays, tuple(files))
 
-    def documents(self) -> Iterator[TimedDocument]:
-        """Descriptor, files, then for each event its datums and itself, with times that never go back."""
+    def documents(self, first: int = 0, count: int | None = None) -> Iterator[TimedDocument]:
+        """Descriptor, files, then for each event its datums and itself, with times that never go back.
+
+        first: how many events are left out at the beginning; count: how many follow, by default all that there are.
+        """
         now = float(self.descriptors[0]["time"])
         yield now, "descriptor", self.descriptors[0]
         for file in self.files:
             yield now, "stream_resource", file.resource
         keys = self.descriptors[0]["data_keys"]
-        columns = {key: _entries(array, _shape_of(keys[key])) for key, array in self.arrays.items()}
+        columns = {key: _entries(array, _shape_of(keys[key]), first) for key, array in self.arrays.items()}
         described = 1
-        for number in self._numbers():
+        for number in self._numbers()[first : None if count is None else first + count]:
             row = self.rows.get(number, {})
             now = max(now, float(row.get("time", now)))
             while described < len(self.descriptors) and float(self.descriptors[described]["time"]) <= now:
@@ -95,6 +109,19 @@ class StoredStream:
             values = {key: value for key, column in columns.items() if (value := next(column, None)) is not None}
             if row or values:
                 yield now, "event", self._event(number, now, row, values, self.descriptors[described - 1]["uid"])
+
+    def complete(self) -> int:
+        """How many events are whole while the run goes on.
+
+        TiledWriter writes arrays before their rows of the table. What lies in files counts as far as the table goes:
+        without a table nothing says whether it all belongs to this stream until the run ends.
+        """
+        keys = self.descriptors[0]["data_keys"]
+        held = [file.count for file in self.files]
+        held += [count_of(tuple(array.shape), _shape_of(keys[key])) for key, array in self.arrays.items()]
+        outside = {key for key, entry in keys.items() if entry.get("external")}
+        is_whole = outside <= {file.key for file in self.files}
+        return min([len(self.rows), *held]) if is_whole else 0
 
     def _numbers(self) -> list[int]:
         """The numbers of the stream's events."""
@@ -137,25 +164,28 @@ def count_of(shape: tuple[int, ...], each: list[int]) -> int:
     return shape[0] // max(1, each[0])
 
 
-def _entries(array: Any, each: list[int]) -> Iterator[Any]:
-    """The value of each event, fetched in blocks."""
+def _entries(array: Any, each: list[int], begin: int) -> Iterator[Any]:
+    """The value of each event from number `begin`, fetched in blocks."""
     shape = tuple(array.shape)
     count, joined = count_of(shape, each), len(shape) == len(each) and bool(each)
     rows = each[0] if joined else 1
     frame_bytes = max(1, int(np.prod(shape[1:])) * rows * array.dtype.itemsize)
     block = max(1, _BLOCK_BYTES // frame_bytes)
-    for first in range(0, count, block):
+    for first in range(begin, count, block):
         last = min(count, first + block)
         values = np.asarray(reached(partial(array.__getitem__, slice(first * rows, last * rows)), array.uri))
         yield from values.reshape(-1, rows, *values.shape[1:]) if joined else values
 
 
 def reached(ask: Callable[[], _Answer], where: str) -> _Answer:
-    """The answer of a Tiled client. Raises `StoreUnavailableError` for every way in which it fails."""
+    """The answer of a Tiled client. Raises `InputError` for what it refuses, `StoreUnavailableError` where it fails."""
     import httpx
 
     try:
         return ask()
+    except httpx.HTTPStatusError as error:
+        refused = error.response.status_code < 500
+        raise (InputError if refused else StoreUnavailableError)(f"Tiled refuses {where}: {error!s:.300}") from error
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise StoreUnavailableError(f"Tiled does not give {where}: {error!s:.300}") from error
 
@@ -183,7 +213,6 @@ def _file_of(key: str, child: Any, descriptor: Mapping[str, Any], readable: Call
     path = unquote(urlsplit(uri).path)
     if source.mimetype != "application/x-hdf5" or not readable(path):
         return None
-    _check_whole(path, str(source.parameters.get("dataset", "")), child.shape)
     resource = {
         "uid": f"{descriptor['uid']}/{key}",
         "run_start": descriptor["run_start"],
@@ -195,10 +224,11 @@ def _file_of(key: str, child: Any, descriptor: Mapping[str, Any], readable: Call
     return FileArray(key, count_of(tuple(child.shape), _shape_of(entry)), resource)
 
 
-def _check_whole(path: str, dataset: str, shape: tuple[int, ...]) -> None:
+def _check_whole(array: FileArray, shape: tuple[int, ...]) -> None:
     """A file with more than the stream's frames has those of other streams too, and Tiled keeps no order of them."""
     import h5py
 
+    path, dataset = unquote(urlsplit(array.resource["uri"]).path), str(array.resource["parameters"].get("dataset", ""))
     try:
         with h5py.File(path, "r") as file:
             held = file[dataset].shape

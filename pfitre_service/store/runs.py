@@ -43,12 +43,21 @@ class StoredRuns:
         except ProfileNotFound as error:
             raise SettingsError(f"Tiled knows no profile {name!r}: {error!s:.300}") from error
 
+    @property
+    def catalogue(self) -> Any:
+        """The Tiled client of the container. Raises `StoreMissingError` where it is a single run."""
+        if is_run(self._node):
+            raise StoreMissingError(
+                f"{self._where} is a single run; give the address of the catalogue that new runs go to"
+            )
+        return self._node
+
     def run(self, wanted: str | None) -> Any:
         """The run with this uid (or its beginning) or scan id; the newest for None. Raises `StoreMissingError`."""
-        if _is_run(self._node):
+        if is_run(self._node):
             return self._node
         run = reached(lambda: self._newest() if wanted is None else self._find(wanted), self._where)
-        if run is None or not _is_run(run):
+        if run is None or not is_run(run):
             raise StoreMissingError(f"there is no run {wanted or 'at all'} in {self._where}")
         return run
 
@@ -60,7 +69,7 @@ class StoredRuns:
             self._node.context.close()
 
     def _newest(self) -> Any:
-        return next((node for node in self._node.values()[::-1] if _is_run(node)), None)
+        return next((node for node in self._node.values()[::-1] if is_run(node)), None)
 
     def _find(self, wanted: str) -> Any:
         from tiled.queries import Key
@@ -84,7 +93,9 @@ def documents_of_run(run: Any, readable: Callable[[str], bool]) -> Iterator[Docu
         return
     yield "start", start
     counted = (stop or {}).get("num_events") or {}
-    streams = [StoredStream.of(name, run.base[name].base, start["uid"], readable, counted.get(name)) for name in run]
+    streams = [
+        StoredStream.of(name, run.base[name].base, start["uid"], readable, events=counted.get(name)) for name in run
+    ]
     for _, _, name, document in heapq.merge(*(_numbered(place, stream) for place, stream in enumerate(streams))):
         yield name, document
     if stop:
@@ -97,5 +108,6 @@ def _numbered(place: int, stream: StoredStream) -> Iterator[tuple[float, tuple[i
         yield moment, (place, number), name, document
 
 
-def _is_run(node: Any) -> bool:
+def is_run(node: Any) -> bool:
+    """Whether Tiled says that it holds a Bluesky run."""
     return any(spec.name == "BlueskyRun" for spec in getattr(node, "specs", ()))

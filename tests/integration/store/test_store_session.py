@@ -96,6 +96,71 @@ def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publ
     assert (metadata["frames_used"], metadata["warnings"]) == (10, [])
 
 
+def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, publisher, key):
+    catalog.create(key, {"measurement": "line_integral"})
+    writer = catalog.acquisition_writer(key)
+    stripes = np.zeros((4, 16), np.float32)
+    stripes[1, 3], stripes[2, 11] = 0.2, -0.1
+    images = [
+        Frame(f.image + stripes, f.role, 4.0 * f.seq_num, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(45)
+    ]
+    worker = Worker(catalog, publisher, SETTINGS)
+    writer.append(images[:30])
+    work(worker, lambda: catalog.summary(key).revision)
+    assert catalog.reader(key).metadata()["warnings"] == []
+    writer.append(images[30:])
+    writer.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert metadata["frames_used"] == 45
+    assert any(warning.startswith("stripes of 0.02") for warning in metadata["warnings"])
+
+
+def test_projections_that_are_withdrawn_do_not_count_whenever_that_is_said(catalog, publisher, tomogram, key):
+    worker = Worker(catalog, publisher, SETTINGS)
+    tomogram.append(frames(10))
+    tomogram.update(withdrawn=[2])  # before the worker has seen it
+    work(worker, lambda: (catalog.summary(key).revision or 0) > 0)
+    tomogram.update(withdrawn=[2, 4, 5])
+    tomogram.append(frames(2, first=11))
+    tomogram.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert metadata["frames_used"] == 9
+    assert metadata["reason"].startswith("9 of 12 projections used, 3 withdrawn; scan complete")
+
+
+def off_axis(angles, axis=10.0):
+    """Shadows of a disc of radius 4 that turns around `axis` of 24 columns, 2 columns off it."""
+    centres = axis + 2 * np.cos(np.deg2rad(angles))
+    shadow = np.sqrt(np.clip(16 - (np.arange(24) - centres[:, None]) ** 2, 0, None)).astype(np.float32) / 50
+    return [
+        Frame(np.tile(row, (2, 1)), "projection", angle, n, 1000.0 + n, "run-1", "primary")
+        for n, (row, angle) in enumerate(zip(shadow, angles.tolist(), strict=True), start=1)
+    ]
+
+
+def test_the_axis_that_a_worker_found_is_where_the_next_one_begins(catalog, publisher, key):
+    catalog.create(key, {"measurement": "line_integral"})
+    writer = catalog.acquisition_writer(key)
+    shadows = off_axis(np.arange(0.0, 180.0, 7.5))
+    writer.append(shadows[:20])
+    first = Worker(catalog, publisher, SETTINGS)
+
+    def found():
+        return catalog.reader(key).metadata().get("calibration", {}).get("axis_origin") == "found"
+
+    work(first, found)
+    calibration = catalog.reader(key).metadata()["calibration"]
+    assert calibration["axis"] == pytest.approx(10.0, abs=0.3)
+    writer.append(shadows[20:])
+    writer.close("complete", None)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    final = catalog.reader(key).metadata()
+    assert final["calibration"]["axis"] == pytest.approx(calibration["axis"], abs=0.25)
+    assert (final["calibration"]["angles"], final["frames_used"]) == (24, 24)
+
+
 def _rest(frame):
     return frame.angle, frame.seq_num, frame.time, frame.run_uid, "dark"
 

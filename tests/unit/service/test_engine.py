@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import torch
 
 from pfitre_service.config import PriorSettings
 from pfitre_service.errors import InputError, SettingsError
+from pfitre_service.model import FrameBatch
 from pfitre_service.preprocess import References
-from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.calibration import Calibration
+from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
 from pfitre_service.service.engine import Engine, EngineParameters, choose_device
+from pfitre_service.twin.project import project
 
 
 def until_final(engine):
@@ -171,6 +175,143 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     assert not late.warnings
     np.testing.assert_allclose(late.preview(), early.preview(), atol=1e-5)
     assert (late.stored, late.used) == (early.stored, early.used)
+
+
+@pytest.mark.parametrize(("prior", "heldout_every"), [("none", 8), ("tv", 0)])
+def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
+    geometry, batch, integrals, prior, heldout_every
+):
+    """To convergence: how many steps that takes depends on where the solver comes from."""
+    images = counts(integrals) * np.linspace(0.8, 1.2, 32)
+    flats = np.broadcast_to(100 + 5000 * np.linspace(0.8, 1.2, 32), (2, 8, 32))
+    references = References.of(flats, np.full((2, 8, 32), 100.0))
+    recon = AdmmParameters(tolerance=1e-5, max_iterations=400)
+    parameters = EngineParameters("transmission", heldout_every, "cpu", recon=recon, prior=PriorSettings(name=prior))
+    early, late = Engine(geometry, parameters), Engine(geometry, parameters)
+    early.set_references(references)
+    early.add(batch(images=images))
+    late.add(batch(images=images))
+    for _ in range(10):
+        late.step()
+    before = late.pictures().volume
+    late.set_references(references)
+    late.add_again(batch(0, 10, images=images))
+    late.step()
+    assert distance(late.pictures().volume, before) < 0.1  # the volume stays until all frames have been corrected
+    late.add_again(batch(10, images=images))
+    for engine in (early, late):
+        engine.close()
+        until_final(engine)
+    assert distance(early.pictures().volume, before) > 0.05
+    assert distance(late.pictures().volume, early.pictures().volume) < 1e-3
+
+
+def found_axis(**change):
+    parameters = CalibrationParameters(drift=False, **change)
+    return EngineParameters(device="cpu", prior=PriorSettings(name="none"), calibration=parameters)
+
+
+@pytest.fixture(scope="session")
+def half_turn(particle):
+    """Angles over half a turn, and projections whose axis is at column 17.0 where the middle is 15.5."""
+    angles = np.arange(0.0, 180.0, 6.0)
+    return angles, project(particle, angles, axis=17.0)
+
+
+def test_the_axis_is_found_as_the_angles_grow_and_the_volume_goes_on(geometry, half_turn):
+    angles, rows = half_turn
+    engine = Engine(geometry, found_axis(), Calibration(15.5, "middle"))
+    looked_at = []
+    for first in range(0, 30, 5):
+        engine.add(FrameBatch("projection", first, rows[first : first + 5], angles[first : first + 5]))
+        before = engine.calibration.angles
+        engine.calibrate()
+        while engine.wanted_again is not None:
+            row = engine.wanted_again
+            revision = engine.step().revision
+            engine.add_again(FrameBatch("projection", row, rows[row : row + 3], angles[row : row + 3]))
+            assert engine.revision == revision  # no step is lost
+        if engine.calibration.angles != before:
+            looked_at.append(engine.calibration.angles)
+    engine.calibrate(at_last=True)
+    assert looked_at == [10, 15, 25]
+    assert engine.calibration.angles == 30
+    assert engine.calibration.axis_origin == "found"
+    assert engine.geometry.axis == pytest.approx(17.0, abs=0.3)
+    assert engine.stored == engine.used == 30
+    straight = Engine(replace(geometry, axis=engine.geometry.axis), found_axis())
+    straight.add(FrameBatch("projection", 0, rows, angles))
+    np.testing.assert_allclose(engine.preview(), straight.preview(), atol=1e-5)
+
+
+def test_in_doubt_the_last_phases_say_that_the_axis_is_taken_as_the_middle(geometry, batch):
+    engine = Engine(geometry, found_axis(), Calibration(15.5, "middle"))
+    engine.add(batch(0, 12))
+    engine.calibrate(at_last=True)
+    assert not engine.warnings
+    engine.close()
+    assert "rotation axis was not found and is taken as 15.5: the angles span too little" in next(iter(engine.warnings))
+
+
+@pytest.fixture(params=["iterating", "refit"])
+def phase(request):
+    return request.param
+
+
+def in_phase(engine, phase):
+    while engine.phase != phase:
+        if engine.phase == "iterating":
+            engine.close()
+        engine.step()
+
+
+def test_withdrawn_projections_leave_no_trace(geometry, batch, phase):
+    shifts = tuple(np.linspace(-1, 1, 26))
+    parameters = EngineParameters(device="cpu", prior=PriorSettings(name="none"))
+    engine, without = (Engine(geometry, parameters, Calibration(15.5, shifts=shifts)) for _ in range(2))
+    engine.add(batch())
+    in_phase(engine, phase)
+    engine.withdraw(batch(3, 6))  # 4 is held out
+    engine.withdraw(batch(5, 6))
+    without.leave_out([3, 4, 5])
+    without.add(batch())
+    assert (engine.stored, engine.used) == (without.stored, without.used) == (26, 23)
+    pictures = [one.preview() / one.preview().max() for one in (engine, without)]  # the scale is the solver's angles'
+    np.testing.assert_allclose(*pictures, atol=1e-4)
+    for one in (engine, without):
+        if one.phase != "refit":
+            one.close()
+        until_final(one)
+    assert distance(engine.pictures().volume, without.pictures().volume) < 0.01
+
+
+def test_projections_withdrawn_while_frames_are_added_again_are_out_of_both(geometry, batch, integrals):
+    engine = Engine(geometry, EngineParameters(device="cpu", prior=PriorSettings(name="none")))
+    engine.add(batch())
+    engine.set_references(None)
+    engine.add_again(batch(0, 10))
+    engine.withdraw(batch(8, 12))
+    assert engine.used == 22
+    engine.add_again(batch(10))
+    assert engine.used == 22
+    assert engine.wanted_again is None
+    only = Engine(geometry, engine.parameters)
+    only.leave_out(range(8, 12))
+    only.add(batch())
+    np.testing.assert_allclose(engine.preview(), only.preview(), atol=1e-5)
+
+
+def test_an_unusable_projection_that_is_withdrawn_is_not_counted_twice(engine, batch, integrals):
+    spoilt = integrals.copy()
+    spoilt[7] = np.nan
+    engine.add(batch(images=spoilt))
+    engine.withdraw(batch(7, 8, images=spoilt))
+    assert (engine.unusable, engine.used, engine.withdrawn) == (0, 25, {7})
+
+
+def test_nothing_is_added_again_that_is_not_wanted(engine, batch):
+    with pytest.raises(InputError, match="no frames are wanted again"):
+        engine.add_again(batch())
 
 
 def test_a_device_that_is_not_there_is_named():

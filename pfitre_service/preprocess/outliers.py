@@ -1,0 +1,33 @@
+"""Single pixels far above their neighbours: cosmic rays, and photons that hit the sensor behind the scintillator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+_NEIGHBOURHOOD = 3
+_MARGIN = 0.2
+"""An outlier is brighter than its neighbourhood by this share at least, however quiet the frame is."""
+_SIGMAS_OF_MAD = 1.4826
+"""A normal distribution's standard deviation over the median of its absolute deviations."""
+
+
+def outliers(frame: NDArray[np.float32], sigmas: float) -> NDArray[np.bool_]:
+    """Where one frame (row, column), finite, in counts or transmission, holds outliers; `sigmas` 0 finds none.
+
+    The noise of the square root of a Poisson count does not depend on the count (Anscombe 1948), so one number stands
+    for the noise of the whole frame: the median absolute deviation from the neighbourhood's median. A frame that is
+    mostly zero or without noise has no such number, and nothing is found in it.
+    """
+    none = np.zeros(frame.shape, dtype=np.bool_)
+    if sigmas == 0:
+        return none
+    root = np.sqrt(np.maximum(frame, 0))
+    around = ndimage.median_filter(root, size=_NEIGHBOURHOOD, mode="nearest")
+    excess = root - around
+    noise = _SIGMAS_OF_MAD * float(np.median(np.abs(excess)))
+    if noise == 0:
+        return none
+    found: NDArray[np.bool_] = (excess > sigmas * noise) & (root > np.sqrt(np.float32(1 + _MARGIN)) * around)
+    return found
