@@ -103,9 +103,12 @@ def _by_free_residual(rows: Tensor, angles: Tensor, middle: float, lever: float)
         chosen = _spread_over(angles, most)
         part, factor = (rows[chosen], angles[chosen]), math.ceil(columns / width)
         step = factor if reach > 4 * factor else factor / 2
-        best = _minimum(*part, best.axis, reach, step, factor)
+        best, way = _minimum(*part, best.axis, reach, step, factor), 0.0
         while best.at_edge and abs(best.axis - middle) <= _REACH * columns - step:
-            best = _minimum(*part, best.axis, reach, step, factor)
+            before, best = best, _minimum(*part, best.axis, reach, step, factor)
+            if way * (best.axis - before.axis) < 0:
+                break  # it turned back: the minimum is beyond either edge, and would be for ever
+            way = best.axis - before.axis
         if best.at_edge:
             return AxisFound(middle, math.inf, f"the residual falls up to {best.axis:.1f}, the edge of the search")
         if factor == 1 and step < 1:

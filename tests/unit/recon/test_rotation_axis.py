@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pfitre_service.recon.rotation_axis import find_axis, leverage
+from pfitre_service.twin.beamlines.raster_sample import raster_sample
 from pfitre_service.twin.families import draw
 from pfitre_service.twin.imperfections import shift_columns
 from pfitre_service.twin.project import project
@@ -89,3 +90,12 @@ def test_leverage_is_what_a_moved_sample_cannot_explain_of_a_wrong_axis():
     assert leverage(torch.linspace(0.0, 360.0, 361)[:-1]) == pytest.approx(1.0)
     assert leverage(torch.tensor([10.0, 20.0])) == pytest.approx(0.0, abs=1e-6)
     assert leverage(torch.arange(-40.0, 41.0)) < leverage(torch.arange(-60.0, 61.0))
+
+
+@pytest.mark.timeout(120)
+def test_a_search_whose_residual_falls_to_either_side_ends_in_doubt():
+    """One angle of thirteen was taken with the sample moved: from one edge the residual falls back to the other."""
+    sample = raster_sample(rows=16, columns=64, angles=20)
+    maps = sample.maps["Fe"][:13, :8].copy()
+    maps[3] = np.roll(maps[3], 5, axis=1)
+    assert "the edge of the search" in find_axis(torch.from_numpy(maps), torch.from_numpy(sample.angles[:13])).doubt
