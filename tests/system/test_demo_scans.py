@@ -35,6 +35,7 @@ def test_hxn_ends_with_a_tomogram_for_each_element(pfitre, tmp_path):
     assert [tomogram["name"] for tomogram in summary["tomograms"]] == ["Cu", "Fe", "Ni"]
     for tomogram in summary["tomograms"]:
         assert tomogram["status"] == "final"
+        assert (tomogram["frames_stored"], tomogram["frames_used"]) == (21, 20)  # one angle was taken again
         assert tomogram["psnr_result"] > tomogram["psnr_physics"]
         assert (tmp_path / f"hxn-{tomogram['name']}.png").stat().st_size > 10_000
         assert f"{tomogram['name']} final" in said

@@ -92,9 +92,10 @@ def test_leverage_is_what_a_moved_sample_cannot_explain_of_a_wrong_axis():
     assert leverage(torch.arange(-40.0, 41.0)) < leverage(torch.arange(-60.0, 61.0))
 
 
-def test_a_residual_that_is_lower_on_both_sides_ends_the_search():
+@pytest.mark.timeout(120)
+def test_a_search_whose_residual_falls_to_either_side_ends_in_doubt():
+    """One angle of thirteen was taken with the sample moved: from one edge the residual falls back to the other."""
     sample = raster_sample(rows=16, columns=64, angles=20)
-    maps = sample.maps["Cu"].copy()
+    maps = sample.maps["Fe"][:13, :8].copy()
     maps[3] = np.roll(maps[3], 5, axis=1)
-    found = find_axis(torch.from_numpy(maps[:13, 8:16].copy()), torch.from_numpy(sample.angles[:13]))
-    assert found.doubt or abs(found.axis - 31.5) < 2
+    assert "the edge of the search" in find_axis(torch.from_numpy(maps), torch.from_numpy(sample.angles[:13])).doubt
