@@ -62,8 +62,12 @@ class LiveScan:
         engine = RunEngine({}, loop=loop, context_managers=[])
         engine.subscribe(self._service.publisher)
         engine.subscribe(self._follow)
-        engine(self._scan.plan())
-        loop.call_soon_threadsafe(loop.stop)
+        try:
+            engine(self._scan.plan())
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            engine._th.join(5)
+            loop.close()
 
     def _follow(self, name: str, document: dict[str, Any]) -> None:
         if name == "start":
