@@ -148,6 +148,46 @@ def rings(
         typer.echo(render(result))
 
 
+@app.command()
+def trust(
+    prior: Annotated[str, typer.Option(help="auto, tv, none, or weights by name.")] = "auto",
+    size: Annotated[int, typer.Option(min=32, help="Width of a slice in pixels.")] = 128,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG of the reliability plot.")] = None,
+    fit: Annotated[
+        Path | None, typer.Option(help="Fits the model of the error anew, writes it to this JSON file, and ends.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether expected errors and held-out errors are right, on simulated tomograms whose truth is known.
+
+    Examples:
+      pfitre bench trust --output reliability.png
+      pfitre bench trust --fit error_model.json
+    """
+    import json
+
+    from rich.console import Console
+
+    from pfitre_service import reconstruct
+    from pfitre_service.bench.trust import draw, render, run
+    from pfitre_service.bench.trust_fit import FitParameters
+    from pfitre_service.bench.trust_fit import fit as fit_model
+
+    Logging.set_up(logging.ERROR)
+    with Console(stderr=True).status("") as status:
+        if fit is not None:
+            document = fit_model(reconstruct, FitParameters(), on_case=status.update).document()
+            fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            return
+        result = run(reconstruct, prior, size=size, on_case=status.update)
+    if output is not None:
+        draw(output, result)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
 def _shape(text: str) -> tuple[int, int]:
     rows, _, columns = text.partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) >= 1 and int(columns) >= 2):

@@ -6,6 +6,7 @@ added up anew beside the old ones, and an engine goes on with the new ones when 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pfitre_service.model import FrameBatch, Measurement, ScanGeometry
 from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, References, to_line_integrals
+from pfitre_service.preprocess.noise import noise_energy
 from pfitre_service.recon.calibration import Calibration, bright_rows
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.normal_equations import NormalEquations
@@ -46,6 +48,10 @@ class Accumulation:
         self.warnings: dict[str, None] = {}
         self.solved = NormalEquations(self.geometry, device=device)
         self.heldout = NormalEquations(self.geometry, device=device)
+        self.heldout_noise = 0.0
+        """Expected energy of the noise in the held-out frames, weighted as these are: ||y - y_true||^2_W."""
+        self.angles: dict[int, float] = {}
+        """Degrees, by the row in the store, of all frames that are in."""
         self.preview = FilteredBackprojection(self.geometry, device=device)
         self._measurement: Measurement = measurement
         self._preprocess = preprocess
@@ -67,8 +73,10 @@ class Accumulation:
         chosen = wanted & ~corrected.unusable
         for data, values, angles, weights, shifts in self._parts(batch, corrected, chosen):
             data.add(values, angles, weights=weights, shifts=shifts)
+            self._hear(data, values, weights, sign=1)
             self.preview.add(values, angles, shifts=shifts)
         self._keep(batch, corrected, chosen)
+        self.angles.update(zip(rows[chosen].tolist(), batch.angles[chosen].tolist(), strict=True))
         self.stored += len(batch.images)
 
     def remove(self, batch: FrameBatch) -> None:
@@ -76,17 +84,25 @@ class Accumulation:
         corrected = self._corrected(batch)
         for data, values, angles, weights, shifts in self._parts(batch, corrected, ~corrected.unusable):
             data.remove(values, angles, weights=weights, shifts=shifts)
+            self._hear(data, values, weights, sign=-1)
             self.preview.remove(values, angles, shifts=shifts)
         self.unusable -= int(corrected.unusable.sum())
         for row in range(batch.first, batch.first + len(batch.images)):
             self._sample.pop(row, None)
+            self.angles.pop(row, None)
 
     def give_back_heldout(self) -> None:
         """From now on no frame is held out; those that were are the solver's."""
         if self.heldout.angles:
             self.solved.merge(self.heldout)
         self.heldout = NormalEquations(self.geometry, device=self.solved.device)
-        self.heldout_every = 0
+        self.heldout_noise, self.heldout_every = 0.0, 0
+
+    @property
+    def noise_floor(self) -> float:
+        """||y - y_true|| / ||y|| of the held-out frames: the held-out error of a perfect volume. NaN without any."""
+        energy = float(self.heldout.energy.sum()) if self.heldout.angles else 0.0
+        return math.sqrt(max(0.0, self.heldout_noise) / energy) if energy > 0 else math.nan
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         """A few bright slices of every frame: line integrals (angle, slices, columns) float32, angles (angle,) in
@@ -101,6 +117,10 @@ class Accumulation:
     def sampled(self) -> int:
         """How many frames `sample` has."""
         return len(self._sample)
+
+    def _hear(self, data: NormalEquations, values: Tensor, weights: Tensor, *, sign: int) -> None:
+        if data is self.heldout:
+            self.heldout_noise += sign * float((weights.numpy() * noise_energy(values.numpy())).sum())
 
     def _corrected(self, batch: FrameBatch) -> LineIntegrals:
         return to_line_integrals(batch.images, self.references, self._preprocess, self._measurement)

@@ -37,11 +37,14 @@ from pfitre_service.recon.pfitre import PfitreSolver
 from pfitre_service.recon.rotation_axis import FEWEST_ANGLES
 from pfitre_service.service.accumulation import Accumulation
 from pfitre_service.service.priors import choose_priors
+from pfitre_service.service.trust import Statement, believe
 
 logger = logging.getLogger(__name__)
 
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
+_MOST_BELIEVING = 0.2
+"""Of the compute time may go into `trust` while the solver is at work."""
 _GROWTH = 1.5
 """Axis and shifts are looked for each time that so many times as many projections are in."""
 
@@ -62,13 +65,19 @@ class EngineParameters:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The volumes of one revision, (z, y, x) float32."""
+    """The volumes of one revision, (z, y, x) float32; the preview, before the first iteration, comes alone."""
 
     volume: NDArray[np.float32]
-    physics: NDArray[np.float32] | None
-    """None for the preview, which comes before the first iteration."""
-    trust: NDArray[np.float32] | None
-    """|z - x|: where prior and data disagree, in the volume's own unit; zero without a prior. None for the preview."""
+    physics: NDArray[np.float32] | None = None
+    """The data alone."""
+    trust: NDArray[np.float32] | None = None
+    """|x - truth| to be expected of each voxel, in the volume's own unit."""
+    inferred: NDArray[np.float32] | None = None
+    """The part of the volume that no angle measured, in its own unit; the volume less this was measured."""
+    prior_gap: NDArray[np.float32] | None = None
+    """|z - x|: where prior and data disagree, in the volume's own unit; zero without a prior."""
+    statement: Statement | None = None
+    """How far the volume may be believed."""
 
 
 class Engine:
@@ -108,6 +117,8 @@ class Engine:
         self._rule = self._new_rule()
         self._settled = False
         self._errors = (math.nan, math.nan)
+        self._noise_floor = math.nan
+        self._believing = 0.0
 
     @property
     def geometry(self) -> ScanGeometry:
@@ -229,12 +240,18 @@ class Engine:
         return self._in_use.preview.picture(self._in_use.solved).cpu().numpy()
 
     def pictures(self) -> Pictures:
-        """The volumes as they are now."""
+        """The volumes as they are now. While the solver is at work, how far they may be believed is left out of some,
+        so that it takes a fifth of the time at most."""
         if self.revision <= 1:
-            return Pictures(self.preview(), None, None)
+            return Pictures(self.preview())
         solver = self._solver
-        gap = (solver.z - solver.x).abs()
-        return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy(), gap.cpu().numpy())
+        if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
+            return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy())
+        begin = time.perf_counter()
+        believed = believe(self._in_use, solver, self._errors[0], self._noise_floor)
+        self._believing += time.perf_counter() - begin
+        numpy = {name: tensor.cpu().numpy() for name, tensor in believed.maps.items()}
+        return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy(), **numpy, statement=believed.statement)
 
     @property
     def prior_name(self) -> str:
@@ -303,6 +320,7 @@ class Engine:
             error = relative_residual(self._in_use.heldout, result)
             self._errors = (error, error)
         elif self._in_use.heldout.angles:
+            self._noise_floor = self._in_use.noise_floor
             self._errors = (self._solver.errors.result, self._solver.errors.physics)
         return Progress(
             revision=self.revision,

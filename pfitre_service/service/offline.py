@@ -16,6 +16,7 @@ from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.engine import Engine, EngineParameters, first_calibration, given_axis
+from pfitre_service.service.trust import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,13 @@ class Reconstruction:
     physics: NDArray[np.float32]
     """(z, y, x): the data alone, without a prior."""
     trust: NDArray[np.float32]
+    """(z, y, x): |x - truth| to be expected of each voxel, as the digital twin has calibrated it."""
+    inferred: NDArray[np.float32]
+    """(z, y, x): the part of the volume that no angle measured."""
+    prior_gap: NDArray[np.float32]
     """(z, y, x): |z - x|, where prior and data disagree."""
+    statement: Statement
+    """How far the volume may be believed, in numbers and in a sentence."""
     preview: NDArray[np.float32]
     """(z, y, x): filtered back-projection."""
     history: tuple[Progress, ...]
@@ -101,12 +108,19 @@ def reconstruct(
         history.append(engine.step())
         on_progress(history[-1])
     pictures = engine.pictures()
+    # Only the preview has none of these, and the solver has iterated.
     assert pictures.physics is not None
-    assert pictures.trust is not None  # only the preview has none, and the solver has iterated
+    assert pictures.trust is not None
+    assert pictures.inferred is not None
+    assert pictures.prior_gap is not None
+    assert pictures.statement is not None
     return Reconstruction(
         volume=pictures.volume,
         physics=pictures.physics,
         trust=pictures.trust,
+        inferred=pictures.inferred,
+        prior_gap=pictures.prior_gap,
+        statement=pictures.statement,
         preview=engine.preview(),
         history=tuple(history),
         geometry=engine.geometry,

@@ -169,7 +169,9 @@ class Publisher:
             writer.progress(work.rows)
         if work.pictures is not None:
             revision, pictures = work.pictures
-            writer.publish(pictures.volume, revision, physics=pictures.physics, trust=pictures.trust)
+            writer.publish(
+                pictures.volume, revision, physics=pictures.physics, trust=pictures.trust, inferred=pictures.inferred
+            )
             self._published[key] = revision
         if work.status is not None:
             writer.status(work.status.state, work.status.reason, **work.status.fields)

@@ -249,8 +249,10 @@ class Session:
         self._published_at, self._published_revision = now, engine.revision
         self._state = "final" if final else "iterating"
         reason = self._final_reason(engine) if final else ""
-        status = Status(self._state, reason, self._fields())
-        self._publisher.submit(self.key, pictures=(self._revision(engine), engine.pictures()), status=status)
+        pictures = engine.pictures()
+        statement = {} if pictures.statement is None else {"trust": pictures.statement.document()}
+        status = Status(self._state, reason, self._fields() | statement)
+        self._publisher.submit(self.key, pictures=(self._revision(engine), pictures), status=status)
 
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""

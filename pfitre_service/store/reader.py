@@ -147,8 +147,12 @@ class TomogramReader:
         return self._result("physics")
 
     def trust(self) -> NDArray[np.float32] | None:
-        """The trust map, as `volume`."""
+        """The expected error of each voxel, as `volume`."""
         return self._result("trust")
+
+    def inferred(self) -> NDArray[np.float32] | None:
+        """The part of the volume that no angle measured, as `volume`."""
+        return self._result("inferred")
 
     def revision(self, name: ResultName = "volume") -> int | None:
         """Of the progress row that the stored array belongs to; None until it is published whole."""

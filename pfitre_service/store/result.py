@@ -45,19 +45,25 @@ class ResultWriter:
         *,
         physics: NDArray[np.float32] | None = None,
         trust: NDArray[np.float32] | None = None,
+        inferred: NDArray[np.float32] | None = None,
         slabs: Sequence[int] | None = None,
     ) -> None:
         """Write the arrays and then set their `revision`; the volume's is set last of all.
 
         Args:
-            volume, physics, trust: (z, y, x) float32, one shape.
+            volume, physics, trust, inferred: (z, y, x) float32, one shape.
             revision: of the progress row these belong to.
             slabs: numbers of the slabs to write, `slab_depth` slices each; None writes all.
 
         Raises:
             StoreError: another shape or dtype than what is stored, or than float32 (z, y, x).
         """
-        results: dict[ResultName, NDArray[np.float32] | None] = {"trust": trust, "physics": physics, "volume": volume}
+        results: dict[ResultName, NDArray[np.float32] | None] = {
+            "inferred": inferred,
+            "trust": trust,
+            "physics": physics,
+            "volume": volume,
+        }
         for name, array in results.items():
             if array is not None:
                 self._check(name, array, volume.shape)

@@ -6,7 +6,7 @@ import { curves, dial } from "./drawings.js";
 import { CUTS, Panel } from "./panel.js";
 import { entry, facts, phase, sentence } from "./words.js";
 
-const PICTURES = { volume: "result", physics: "physics", trust: "trust |z - x|" };
+const PICTURES = { volume: "result", physics: "physics", trust: "expected error", inferred: "inferred part" };
 const LIST_S = 3;
 const KEPT = 60; // slices; 60 of 512 x 512 are 63 MB
 const $ = (id) => document.getElementById(id);
@@ -218,13 +218,13 @@ function showWords() {
   const heldout = rows.heldout_error?.findLast((value) => value > 0), physics = rows.heldout_error_physics?.findLast((value) => value > 0);
   const state = metadata.status === "final" || metadata.status === "failed" ? metadata.status : phase(progress.phase) || metadata.status;
   $("what").textContent = [entry({ id: chosen.id ?? "", metadata }).name, state, progress.revision && `revision ${progress.revision}`].filter(Boolean).join(", ");
-  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : sentence(metadata.status, angles, { ...progress, heldout_error: heldout, heldout_error_physics: physics }));
+  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : metadata.trust?.sentence ?? sentence(metadata.status, angles, { ...progress, heldout_error: heldout, heldout_error_physics: physics }));
   const expected = frames.expected_frames ?? (frames.state === "receiving" ? null : angles.length);
   if (expected) $("progress").value = angles.length / expected;
   else $("progress").removeAttribute("value");
   const lag = angles.length - (progress.angles_used ?? 0);
   $("progress-text").textContent = `${angles.length}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, angles.length, expected)}`;
-  $("dial").replaceChildren(...dial(angles, held, metadata.next_angle));
+  $("dial").replaceChildren(...dial(angles, held, metadata.trust?.next_angle));
   $("curves").replaceChildren(curves(rows, $("against").value));
   const warnings = metadata.warnings ?? [];
   $("warnings-box").hidden = !warnings.length;
@@ -411,7 +411,7 @@ function controls() {
   document.onkeydown = (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     const keys = {
-      1: () => setPicture("volume"), 2: () => setPicture("physics"), 3: () => setPicture("trust"), 0: whole, a: setAuto,
+      1: () => setPicture("volume"), 2: () => setPicture("physics"), 3: () => setPicture("trust"), 4: () => setPicture("inferred"), 0: whole, a: setAuto,
       s: () => setCompare(chosen.compare === "swipe" ? "one" : "swipe"), t: () => setTheme(otherTheme()), "?": () => $("help").showModal(),
     };
     keys[event.key]?.();

@@ -92,7 +92,7 @@ def test_the_volume_comes_nearer_to_the_truth_from_preview_to_final(engine, batc
     engine.close()
     until_final(engine)
     final = engine.pictures()
-    assert (preview.physics, preview.trust) == (None, None)
+    assert (preview.physics, preview.trust, preview.statement) == (None, None, None)
     assert distance(final.volume, truth) < distance(preview.volume, truth)
     assert final.volume.shape == final.physics.shape == final.trust.shape == truth.shape
 
@@ -121,7 +121,7 @@ def test_without_a_prior_the_result_is_the_physics(geometry, batch):
     pictures = engine.pictures()
     assert engine.prior_name == "none"
     assert (pictures.volume == pictures.physics).all()
-    assert not pictures.trust.any()
+    assert not pictures.prior_gap.any()
     assert last.heldout_error == last.heldout_error_physics
 
 

@@ -1,0 +1,89 @@
+"""The statement that goes with a volume."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pfitre_service import reconstruct
+from pfitre_service.bench.trust_cases import TrustCase, heldback_cases
+from pfitre_service.service.trust import measured_ranges
+
+
+@pytest.mark.parametrize(
+    ("angles", "ranges"),
+    [
+        (np.arange(-60, 61, 2.0), [(-60, 60)]),
+        (np.arange(0, 180, 1.0), [(0, 180)]),
+        (np.arange(100, 221, 2.0), [(-80, 40)]),
+        (np.arange(0, 121, 3.0) + 360, [(0, 120)]),
+        (np.concatenate((np.arange(-20, 21, 1.0), np.arange(70, 81, 1.0))), [(-20, 20), (70, 80)]),
+        ([30.0], [(30, 30)]),
+        ([], []),
+    ],
+)
+def test_ranges_of_angles(angles, ranges):
+    assert measured_ranges(angles) == [pytest.approx(pair) for pair in ranges]
+
+
+@pytest.fixture(scope="module")
+def case() -> TrustCase:
+    return next(one for one in heldback_cases(64) if one.name.startswith("80 degrees"))
+
+
+@pytest.fixture(scope="module")
+def result(case):
+    measured = case.measurement
+    return reconstruct(measured.projections, measured.angles, axis=measured.geometry.axis, prior="tv")
+
+
+def test_the_sentence_says_what_was_measured_and_how_well(result):
+    statement = result.statement
+    assert statement.sentence.startswith("Angles ")
+    assert "are inferred, not measured" in statement.sentence
+    assert f"held-out error {statement.heldout_error / statement.noise_floor:.1f} x noise" in statement.sentence
+    assert 0.5 < statement.heldout_error / statement.noise_floor < 10
+    assert statement.heldout_error == result.heldout_error
+
+
+def test_the_map_ranks_the_voxels_as_their_errors_do(case, result):
+    from scipy.stats import spearmanr
+
+    error = np.abs(result.volume - case.truth.numpy())
+    assert spearmanr(result.trust, error, axis=None).statistic > 0.6
+    assert 1 / 3 < result.trust.mean() / error.mean() < 3
+
+
+def test_measured_and_inferred_part_are_the_volume_and_the_next_angle_is_missing(case, result):
+    statement = result.statement
+    assert statement.inferred_share == pytest.approx(
+        np.linalg.norm(result.inferred) / np.linalg.norm(result.volume), rel=1e-4
+    )
+    assert 0.05 < statement.inferred_share < 1
+    assert 80 / 180 < statement.missing_share < 0.7
+    nearest = np.abs((statement.next_angle - case.measurement.angles.numpy() + 90) % 180 - 90).min()
+    assert nearest > 2
+
+
+def test_a_wrong_axis_and_a_lost_sign_are_known_by_the_held_out_error(case, result):
+    measured = case.measurement
+    views = measured.projections, measured.angles
+    off = reconstruct(*views, axis=measured.geometry.axis + 3, prior="tv")
+    middle = measured.angles.mean()
+    turned = reconstruct(views[0], middle + (views[1] - middle).abs(), axis=measured.geometry.axis, prior="tv")
+    assert off.heldout_error > result.heldout_error
+    assert turned.heldout_error > result.heldout_error
+
+
+def test_nothing_held_out_is_said(case):
+    from pfitre_service.config import Settings
+
+    measured = case.measurement
+    settings = Settings.model_validate({"worker": {"heldout_every": 0}})
+    statement = reconstruct(measured.projections, measured.angles, prior="none", settings=settings).statement
+    assert "nothing is held out" in statement.sentence
+    assert math.isnan(statement.heldout_error)
+    assert json.loads(json.dumps(statement.document(), allow_nan=False))["heldout_error"] is None
