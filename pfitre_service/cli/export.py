@@ -72,3 +72,33 @@ def export(
     )
     if as_json:
         print_json(summary)
+
+
+@app.command()
+def report(
+    tomogram: TomogramArgument,
+    to: Annotated[Path, typer.Option(help="Where to: .html.", show_default=False)],
+    server: ServerOption = None,
+    overwrite: OverwriteOption = False,
+    profile: ProfileOption = None,
+    data_dir: DataOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Writes one page for the logbook: slices, curves, angles, how far to believe it, and where it comes from.
+
+    One HTML file that needs nothing else, made for A4; a browser prints it to PDF. Needs a running service, or any
+    server that holds its catalogue.
+
+    Examples:
+      pfitre report newest --to chip.html
+      pfitre report 1042 --to report.html --server http://beamline:8010
+    """
+    from pfitre_service.service.exporting import report_command
+
+    Logging.set_up(logging.WARNING)
+    summary = report_command(
+        tomogram, to, server=server, overwrite=overwrite, settings=settings_of(profile, data_dir, set_)
+    )
+    if as_json:
+        print_json(summary)

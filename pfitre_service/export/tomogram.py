@@ -27,6 +27,10 @@ class Slices(Protocol):
         """Slices `first` to `stop` (not included)."""
         ...
 
+    def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Tomogram:

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.export import provenance
-from pfitre_service.export.files import SUFFIXES, check_target, export_tomogram, format_of, slices_to_write
+from pfitre_service.export.files import SUFFIXES, check_free, check_target, export_tomogram, format_of, slices_to_write
+from pfitre_service.export.report import write_report
 from pfitre_service.export.tomogram import Slices, Tomogram
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import catalog_url, read_key
@@ -146,6 +147,25 @@ def export_command(
     }
 
 
+def report_command(
+    wanted: str, path: Path, *, server: str | None, overwrite: bool, settings: Settings
+) -> dict[str, Any]:
+    """Writes the report; what `--json` prints. Raises InputError and StoreError."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"a report must end in .html; got {path.name} (a browser prints it to PDF)")
+    check_free(path, overwrite=overwrite)
+    console = Console(stderr=True)
+    with reading_catalog(settings, server) as catalog:
+        key = find_tomogram(catalog, wanted)
+        tomogram = load_tomogram(catalog, key)
+        with console.status("drawing"):
+            write_report(path, tomogram)
+    for warning in provenance.warnings(tomogram):
+        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
+    console.print(f"{tomogram.name}: report written to {path}", highlight=False)
+    return {"tomogram": key.id, "path": path, "status": tomogram.metadata.get("status"), "revision": tomogram.revision}
+
+
 def _export_with_bar(console: Console, tomogram: Tomogram, kind: str, path: Path, *, overwrite: bool) -> None:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
@@ -162,11 +182,13 @@ def _names(metadata: Mapping[str, Any]) -> list[str]:
 def _nearest(wanted: str, entries: Mapping[TomogramKey, Mapping[str, Any]]) -> list[TomogramKey]:
     """By the likeness of uid, scan id or sample; the newest first among those that are as near."""
 
-    def unlikeness(key: TomogramKey) -> float:
+    def likeness(place: int) -> tuple[float, int]:
+        key = keys[place]
         names = [key.id, key.id[: len(wanted)], *_names(entries[key])]
-        return -max(difflib.SequenceMatcher(None, wanted.lower(), name.lower()).ratio() for name in names)
+        return max(difflib.SequenceMatcher(None, wanted.lower(), name.lower()).ratio() for name in names), place
 
-    return sorted(list(entries)[::-1], key=unlikeness)[:_NEAREST]
+    keys = list(entries)
+    return [keys[place] for place in sorted(range(len(keys)), key=likeness, reverse=True)[:_NEAREST]]
 
 
 def _listed(keys: list[TomogramKey], entries: Mapping[TomogramKey, Mapping[str, Any]]) -> str:

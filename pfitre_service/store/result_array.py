@@ -42,5 +42,14 @@ class ResultArray:
             slices[start - first : end - first] = self._read(start, end)
         return slices
 
+    def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y) float32.
+
+        Raises:
+            StoreError: there is no such slice, or the server is out of reach.
+        """
+        shape = [size for other, size in enumerate(self.shape) if other != axis]
+        return nodes.read_cut_of_array(self._wire, self._path, axis, place, shape, np.dtype(np.float32))
+
     def _read(self, first: int, stop: int) -> Any:
         return nodes.read_rows_of_array(self._wire, self._path, first, stop, self.shape[1:], np.dtype(np.float32))

@@ -32,6 +32,9 @@ class Stored:
         self.most = max(self.most, stop - first)
         return self.values[first:stop].copy()
 
+    def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        return self.values.take(place, axis)
+
 
 def step(revision: int) -> Progress:
     return Progress(
