@@ -28,10 +28,12 @@ _WORKER_NICENESS = 5
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
     """The embedded Tiled server, and the page."""
     from pfitre_service.service.downloads import add_downloads
+    from pfitre_service.service.tiled_formats import add_formats
     from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
     from pfitre_service.viewer.mount import add_page
 
     def extend(app: FastAPI) -> None:
+        add_formats(app, catalog_url(settings), api_key(settings))
         add_downloads(app, catalog_url(settings))  # before the page, whose mount takes every address below /view
         add_page(app)
 

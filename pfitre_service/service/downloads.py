@@ -11,18 +11,16 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from pfitre_service.errors import InputError, StoreError
-from pfitre_service.export.files import SUFFIXES, export_tomogram, format_of
 from pfitre_service.export.report import report
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.exporting import load_tomogram
+from pfitre_service.service.exporting import load_tomogram, pieces, unnamed_export
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import StoreForbiddenError, StoreMissingError
 from pfitre_service.store.layout import ResultName
@@ -30,7 +28,6 @@ from pfitre_service.store.layout import ResultName
 _AT_A_TIME = 2
 """More would leave the server no thread and no disk for a scan that runs."""
 _RETRY_S = 5
-_PIECE = 1 << 20
 _REQUEST_S = 120.0
 _DOWNLOADS = {".h5": "application/x-hdf5", ".tif": "image/tiff", ".ome.zarr.zip": "application/zip"}
 _REPORT_HEADERS = {
@@ -58,7 +55,7 @@ def add_downloads(app: FastAPI, url: str) -> None:
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
-        return StreamingResponse(_pieces(content), media_type=_DOWNLOADS[suffix], headers=headers)
+        return StreamingResponse(pieces(content), media_type=_DOWNLOADS[suffix], headers=headers)
 
     def show_report(tomogram_id: str, request: Request) -> HTMLResponse:
         with _turn(turns), _tomogram(url, request, tomogram_id, None) as tomogram:
@@ -111,19 +108,7 @@ def _key_of(request: Request) -> str | None:
 
 
 def _written(tomogram: Tomogram, suffix: str) -> tuple[IO[bytes], int]:
-    """An open file and its length. Its name is gone already: nothing is left, however the download ends."""
-    with tempfile.TemporaryDirectory(prefix="pfitre-export-") as folder:
-        path = Path(folder) / f"export{suffix}"
-        kind = format_of(path)
-        assert kind in SUFFIXES
-        try:
-            export_tomogram(tomogram, kind, path)
-        except InputError as error:
-            raise HTTPException(507, f"{error} Temporary files lie in {tempfile.gettempdir()} (TMPDIR)") from error
-        return path.open("rb"), path.stat().st_size
-
-
-def _pieces(content: IO[bytes]) -> Iterator[bytes]:
-    with content:
-        while piece := content.read(_PIECE):
-            yield piece
+    try:
+        return unnamed_export(tomogram, suffix)
+    except InputError as error:
+        raise HTTPException(507, f"{error} Temporary files lie in {tempfile.gettempdir()} (TMPDIR)") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -26,6 +27,7 @@ NEWEST = "newest"
 _START_S = 3.0
 _REQUEST_S = 120.0
 _NEAREST = 5
+_PIECE = 1 << 20
 
 
 def reading_catalog(settings: Settings, server: str | None) -> Catalog:
@@ -104,6 +106,26 @@ def load_tomogram(catalog: Catalog, key: TomogramKey, only: ResultName | None = 
         },
         source=f"{catalog.uri}/api/v1/metadata/tomograms/{key.id}",
     )
+
+
+def unnamed_export(tomogram: Tomogram, suffix: str) -> tuple[IO[bytes], int]:
+    """An export as an open file, and its length. Its name is gone already: nothing is left, however it is used.
+
+    Raises:
+        InputError: no format has this suffix, or the disk refuses.
+        StoreError: the slices could not be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="pfitre-export-") as folder:
+        path = Path(folder) / f"export{suffix}"
+        export_tomogram(tomogram, format_of(path) or suffix, path)
+        return path.open("rb"), path.stat().st_size
+
+
+def pieces(content: IO[bytes]) -> Iterator[bytes]:
+    """The content in pieces of at most 1 MiB; closes it at the end."""
+    with content:
+        while piece := content.read(_PIECE):
+            yield piece
 
 
 def export_command(

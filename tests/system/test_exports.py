@@ -17,6 +17,7 @@ import pytest
 import tifffile
 import zarr
 from playwright.sync_api import sync_playwright
+from tiled.client import from_uri
 
 pytestmark = pytest.mark.slow
 
@@ -197,3 +198,15 @@ def test_a_browser_follows_the_links_by_keyboard_and_the_report_asks_for_nothing
     assert own == [f"{service.url}/view/report/{final}"]
     assert complaints == []
     context.close()
+
+
+def test_a_plain_tiled_client_exports_the_same_files(service, final, volume, tmp_path):
+    client = from_uri(service.url)
+    for name in ("a.h5", "a.tif", "a.zip"):
+        client["tomograms"][final.id].export(str(tmp_path / name))
+    client.context.http_client.close()
+    check_nexus(tmp_path / "a.h5", final, volume)
+    check_tiff(tmp_path / "a.tif", final, volume)
+    check_zarr(zarr.open_group(zarr.storage.ZipStore(tmp_path / "a.zip", mode="r"), mode="r"), final, volume)
+    path = f"{service.url}/api/v1/container/full"
+    assert httpx.get(f"{path}/tomograms?format=zip").status_code == 406
