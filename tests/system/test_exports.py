@@ -204,7 +204,7 @@ def test_a_plain_tiled_client_exports_the_same_files(service, final, volume, tmp
     client = from_uri(service.url)
     for name in ("a.h5", "a.tif", "a.zip"):
         client["tomograms"][final.id].export(str(tmp_path / name))
-    client.context.http_client.close()
+    client.context.close()
     check_nexus(tmp_path / "a.h5", final, volume)
     check_tiff(tmp_path / "a.tif", final, volume)
     check_zarr(zarr.open_group(zarr.storage.ZipStore(tmp_path / "a.zip", mode="r"), mode="r"), final, volume)
