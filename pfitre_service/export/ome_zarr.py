@@ -56,7 +56,7 @@ def _write_folder(path: Path, tomogram: Tomogram, on_slices: Callable[[int], Non
     group.attrs["ome"] = {
         "version": "0.5",
         "multiscales": [_multiscale(tomogram, factors)],
-        "omero": {"name": tomogram.name, "channels": _channels(tomogram, ranges)},
+        "omero": {"name": tomogram.name, "channels": _channels(tomogram, ranges, level[:])},
     }
     group.attrs["pfitre"] = provenance.provenance(tomogram)
 
@@ -109,16 +109,16 @@ def _placed(factor: tuple[int, ...], step: float) -> list[dict[str, Any]]:
     return [scale, shift] if max(factor) > 1 else [scale]
 
 
-def _channels(tomogram: Tomogram, ranges: list[tuple[float, float]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "label": name,
-            "color": _COLOURS.get(name, "FFFFFF"),
-            "active": place == 0,
-            "window": {"min": low, "max": high, "start": low, "end": high},
-        }
-        for place, (name, (low, high)) in enumerate(zip(tomogram.arrays, ranges, strict=True))
-    ]
+def _channels(
+    tomogram: Tomogram, ranges: list[tuple[float, float]], smallest: NDArray[np.float32]
+) -> list[dict[str, Any]]:
+    """What viewers show at first: the volume alone, in a window without the last outliers of the smallest copy."""
+    channels = []
+    for place, (name, (low, high)) in enumerate(zip(tomogram.arrays, ranges, strict=True)):
+        start, end = (float(value) for value in np.percentile(smallest[place], (1, 99.7)))
+        window = {"min": low, "max": high, "start": start, "end": end}
+        channels.append({"label": name, "color": _COLOURS.get(name, "FFFFFF"), "active": place == 0, "window": window})
+    return channels
 
 
 def _pack(folder: Path, path: Path) -> None:

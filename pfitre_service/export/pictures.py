@@ -24,7 +24,7 @@ _WIDTH_IN, _MOST_HEIGHT_IN = 7.3, 3.7
 _TEXT, _INK, _FAINT = 8, "#1d2733", "#9aa5b1"
 _LINES = (
     ("heldout_error", "held-out error", "#c25e00", "-", 1.8),
-    ("heldout_error_physics", "held-out error, physics alone", "#6b7785", "--", 1.4),
+    ("heldout_error_physics", "physics alone, held-out", "#6b7785", "--", 1.4),
     ("residual", "residual", "#0b6aa8", "-", 1.2),
     ("prior_gap", "prior gap", "#2e7d4f", ":", 1.4),
 )
@@ -173,7 +173,7 @@ def draw_curves(rows: Sequence[Progress]) -> Picture:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axis.yaxis.set_minor_formatter(lambda value, _: f"{100 * value:g} %" if f"{value:e}"[0] in "25" else "")
-        axis.legend(fontsize=_TEXT - 1, frameon=False, loc="upper right", bbox_to_anchor=(1, 0.95))
+        axis.legend(fontsize=_TEXT - 1, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.6)
     axis.set_xlabel("iterations of the solver", fontsize=_TEXT, color=_INK)
     axis.tick_params(which="both", labelsize=_TEXT - 1, colors=_INK, length=3)
     axis.grid(which="both", color="#e3e8ed", linewidth=0.6)

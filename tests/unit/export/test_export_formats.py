@@ -83,6 +83,8 @@ def test_ome_zarr_opens_in_zarr_with_scales_and_provenance(tomogram, tmp_path, n
             )
         assert max(levels[-1].shape[1:]) <= 128
         assert [channel["label"] for channel in group.attrs["ome"]["omero"]["channels"]] == list(source.arrays)
+        window = group.attrs["ome"]["omero"]["channels"][0]["window"]
+        assert window["min"] <= window["start"] < window["end"] <= window["max"] == levels[0][0].max()
         check_provenance(group.attrs["pfitre"], source)
     coarse, fine = levels[1], levels[0]
     np.testing.assert_allclose(coarse[0, 1, 2, 3], np.mean(fine[0, 2:4, 4:6, 6:8]), rtol=1e-6)
