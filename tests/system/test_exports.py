@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -161,7 +162,9 @@ def test_exports_by_many_at_once_are_put_off_and_the_service_goes_on(service, fi
     assert httpx.get(address, timeout=60).status_code == 200
 
 
-def test_what_may_not_be_read_may_not_be_downloaded(start_service, tmp_path, documents):
+def test_what_may_not_be_read_may_not_be_downloaded_and_the_pages_links_carry_its_key(
+    start_service, tmp_path, documents, browser
+):
     with start_service(tmp_path, {"tiled": {"anonymous_read": False}}) as service:
         run = documents()
         service.publish(*run.whole())
@@ -172,6 +175,17 @@ def test_what_may_not_be_read_may_not_be_downloaded(start_service, tmp_path, doc
             assert httpx.get(service.url + address, headers={"Authorization": "Apikey no"}).status_code == 401
             answer = httpx.get(service.url + address, headers={"Authorization": f"Apikey {key}"}, timeout=60)
             assert answer.status_code == 200
+        with contextlib.closing(browser.new_context()) as context:
+            page = context.new_page()
+            page.goto(f"{service.url}/view/#t={run.key}")
+            page.get_by_label("Key", exact=True).fill(key)
+            page.get_by_role("button", name="Open").click()
+            with page.expect_download() as download:
+                page.get_by_role("link", name="TIFF").click()
+            assert tifffile.imread(Path(download.value.path())).shape == SHAPE
+            with context.expect_page() as opened:
+                page.get_by_role("link", name="Report").click()
+            opened.value.get_by_text("How far it may be believed").wait_for()
 
 
 def test_a_browser_follows_the_links_by_keyboard_and_the_report_asks_for_nothing(service, final, browser):
