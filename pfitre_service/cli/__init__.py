@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 import pfitre_service
-from pfitre_service.cli import bench, live, prior, stored
+from pfitre_service.cli import bench, export, live, prior, stored
 from pfitre_service.cli.options import Logging
 from pfitre_service.errors import PfitreError, ServiceError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (live.app, stored.app, prior.app):
+for part in (live.app, stored.app, export.app, prior.app):
     app.add_typer(part)
 app.add_typer(prior.weights, name="weights")
 app.add_typer(bench.app, name="bench")

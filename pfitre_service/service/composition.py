@@ -11,20 +11,31 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from pfitre_service.config import Settings
 from pfitre_service.ingest import DocumentProxy
-from pfitre_service.service.connection import api_key
+from pfitre_service.service.connection import api_key, catalog_url
 from pfitre_service.service.ingestion import ingest_process
 from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _WORKER_NICENESS = 5
 
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
     """The embedded Tiled server, and the page."""
+    from pfitre_service.service.downloads import add_downloads
+    from pfitre_service.service.tiled_formats import add_formats
     from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
     from pfitre_service.viewer.mount import add_page
+
+    def extend(app: FastAPI) -> None:
+        add_formats(app, catalog_url(settings), api_key(settings))
+        add_downloads(app, catalog_url(settings))  # before the page, whose mount takes every address below /view
+        add_page(app)
 
     run_server(
         settings.data_dir,
@@ -33,7 +44,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         api_key=api_key(settings),
         anonymous_read=settings.tiled.allows_anonymous_read,
         stop=BeatingStop(context),
-        extend=add_page,
+        extend=extend,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
     )
 

@@ -93,11 +93,31 @@ class Catalog:
             StoreUnavailableError: nothing answered within `timeout_s`.
             StoreError: it answers, and refuses.
         """
+        return cls._connect(uri, api_key, timeout_s, request_timeout_s, data_dir, writes=api_key is not None)
+
+    @classmethod
+    def connect_to_read(
+        cls, uri: str, api_key: str | None, *, timeout_s: float = 60.0, request_timeout_s: float = 20.0
+    ) -> Catalog:
+        """As `connect`, and nothing is made there, whatever `api_key` allows."""
+        return cls._connect(uri, api_key, timeout_s, request_timeout_s, None, writes=False)
+
+    @classmethod
+    def _connect(
+        cls,
+        uri: str,
+        api_key: str | None,
+        timeout_s: float,
+        request_timeout_s: float,
+        data_dir: Path | None,
+        *,
+        writes: bool,
+    ) -> Catalog:
         nodes.preload()
         wire = Wire(uri, api_key, timeout_s=request_timeout_s)
         try:
             wire.wait_ready(timeout_s)
-            if api_key is not None:
+            if writes:
                 nodes.create_container(wire, "", layout.ROOT, {})
             nodes.get_node(wire, layout.ROOT)
         except BaseException:
@@ -148,12 +168,16 @@ class Catalog:
 
     def keys(self) -> list[TomogramKey]:
         """Every tomogram, newest last."""
-        keys: list[TomogramKey] = []
+        return list(self.entries())
+
+    def entries(self) -> dict[TomogramKey, dict[str, Any]]:
+        """Every tomogram with its metadata, newest last; a request for each hundred."""
+        entries: dict[TomogramKey, dict[str, Any]] = {}
         while True:
-            page = nodes.list_nodes(self._wire, layout.ROOT, limit=_PAGE, offset=len(keys))
-            keys += [TomogramKey(node.key) for node in page]
+            page = nodes.list_nodes(self._wire, layout.ROOT, limit=_PAGE, offset=len(entries))
+            entries |= {TomogramKey(node.key): node.metadata for node in page}
             if len(page) < _PAGE:
-                return keys
+                return entries
 
     def summaries(self, newest: int = 20) -> list[TomogramSummary]:
         """The newest tomograms, newest last. One request, and one more for each that has not come to its end."""

@@ -4,6 +4,7 @@ StoreError
 ├── StoreUnavailableError    not now: out of reach, too slow, disk full; the same call may work later
 ├── StoreMissingError        there is no such node
 ├── StoreConflictError       there is such a node already
+├── StoreForbiddenError      the key, or its absence, does not allow it
 └── FramesRefusedError       some frames do not fit their array; the others were stored
 """
 
@@ -25,6 +26,10 @@ class StoreMissingError(StoreError):
 
 class StoreConflictError(StoreError):
     """A node of this name is there already."""
+
+
+class StoreForbiddenError(StoreError):
+    """The server wants another key than it was given, or any at all."""
 
 
 class FramesRefusedError(StoreError):

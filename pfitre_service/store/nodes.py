@@ -188,6 +188,22 @@ def read_rows_of_array(wire: Wire, path: str, first: int, stop: int, shape: Sequ
     return np.frombuffer(content, dtype).reshape(stop - first, *shape).copy()
 
 
+def read_cut_of_array(
+    wire: Wire, path: str, axis: int, place: int, shape: Sequence[int], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """What lies at `place` along `axis` of an array of three axes, where it has `shape` and `dtype`; a new array.
+
+    Raises:
+        StoreError: the server has nothing of this shape there.
+    """
+    chosen = ",".join(str(place) if other == axis else ":" for other in range(3))
+    content = wire.get_bytes(f"array/full/{path}", {"slice": chosen, "format": _OCTETS})
+    expected = int(np.prod(shape)) * dtype.itemsize
+    if len(content) != expected:
+        raise StoreError(f"{path} should have {expected} bytes at [{chosen}]; the server sent {len(content)}")
+    return np.frombuffer(content, dtype).reshape(shape).copy()
+
+
 def append_to_table(
     wire: Wire, path: str, columns: Mapping[str, Sequence[Any]], schema: Any, *, partition: int = 0
 ) -> None:

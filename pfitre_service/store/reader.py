@@ -17,6 +17,7 @@ from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.frame_array import FrameArray, open_frames
 from pfitre_service.store.frame_rows import FrameRows
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
+from pfitre_service.store.result_array import ResultArray
 from pfitre_service.store.wire import Wire
 
 # The server refuses answers of over 300 MB.
@@ -154,6 +155,13 @@ class TomogramReader:
         """The part of the volume that no angle measured, as `volume`."""
         return self._result("inferred")
 
+    def result(self, name: ResultName) -> ResultArray | None:
+        """The same by ranges of slices, for what does not fit in memory."""
+        node = self._node(name)
+        if node is None or node.metadata.get("revision") is None:
+            return None
+        return ResultArray(self._wire, self.key, name, node)
+
     def revision(self, name: ResultName = "volume") -> int | None:
         """Of the progress row that the stored array belongs to; None until it is published whole."""
         node = self._node(name)
@@ -174,15 +182,5 @@ class TomogramReader:
             return None
 
     def _result(self, name: ResultName) -> NDArray[np.float32] | None:
-        node = self._node(name)
-        if node is None or node.metadata.get("revision") is None:
-            return None
-        path = layout.node_path(self.key, name)
-        result = np.empty(node.shape, np.float32)
-        depth = max(1, _ANSWER_BYTES // (4 * math.prod(node.shape[1:])))
-        for first in range(0, node.shape[0], depth):
-            stop = min(first + depth, node.shape[0])
-            result[first:stop] = nodes.read_rows_of_array(
-                self._wire, path, first, stop, node.shape[1:], np.dtype(np.float32)
-            )
-        return result
+        array = self.result(name)
+        return None if array is None else array.read(0, array.shape[0])

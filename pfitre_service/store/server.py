@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import socket
 import threading
@@ -39,6 +40,7 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     _quieten()
     from tiled.catalog import from_uri
     from tiled.config import Authentication, StreamingCacheConfig
+    from tiled.media_type_registration import default_serialization_registry
     from tiled.server.app import build_app as tiled_app
     from tiled.utils import ensure_specified_sql_driver
 
@@ -56,9 +58,14 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
         storage_pool_size=1,
         storage_max_overflow=0,
     )
+    # A copy, so that formats which are added to this app are not added to every other one of the process.
+    formats = copy.deepcopy(default_serialization_registry)
     app: FastAPI = tiled_app(
-        tree, authentication=Authentication(single_user_api_key=api_key, allow_anonymous_access=anonymous_read)
+        tree,
+        authentication=Authentication(single_user_api_key=api_key, allow_anonymous_access=anonymous_read),
+        serialization_registry=formats,
     )
+    app.state.formats = formats
     _own_settings(app)
     answer_faults(app, data_dir)
     return app

@@ -18,7 +18,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from pfitre_service.errors import StoreError
-from pfitre_service.store.failure import StoreConflictError, StoreMissingError, StoreUnavailableError
+from pfitre_service.store.failure import (
+    StoreConflictError,
+    StoreForbiddenError,
+    StoreMissingError,
+    StoreUnavailableError,
+)
 from pfitre_service.store.parameters import is_loopback
 
 _CONNECT_S = 3.0
@@ -139,7 +144,7 @@ def _refusal(response: httpx.Response) -> StoreError:
     status = response.status_code
     said = f"Tiled answered {status} to {where}: {_detail(response)}"
     if status in (401, 403):
-        return StoreError(
+        return StoreForbiddenError(
             f"{said}; writing needs the server's API key, reading needs it unless anonymous reading is on"
         )
     if status == 404:

@@ -2,6 +2,7 @@
 
 import * as tiled from "./tiled.js";
 import { NAMES, window_of } from "./colours.js";
+import { links } from "./downloads.js";
 import { curves, dial } from "./drawings.js";
 import { CUTS, Panel } from "./panel.js";
 import { entry, facts, phase, sentence } from "./words.js";
@@ -230,9 +231,23 @@ function showWords() {
   $("warnings-box").hidden = !warnings.length;
   $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;
   $("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  showDownloads();
   $("facts").replaceChildren(...facts(chosen.id, metadata, children.volume).flatMap(([name, value]) => [
     Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value }),
   ]));
+}
+
+/** Made once for each tomogram, so that a link keeps the keyboard's focus. */
+function showDownloads() {
+  const there = shown.children.volume?.metadata?.revision != null;
+  $("downloads").hidden = !there;
+  if (!there || $("downloads").dataset.id === chosen.id) return;
+  $("downloads").dataset.id = chosen.id;
+  $("downloads").replaceChildren(...links(chosen.id, (text) => setText($("download-state"), text), troubledDownload));
+}
+
+function troubledDownload(error) {
+  if (error instanceof tiled.NeedsKey) troubled(error);
 }
 
 /** Sets text only where it is new, so that screen readers do not repeat themselves. */

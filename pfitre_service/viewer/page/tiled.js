@@ -13,6 +13,17 @@ export function useKey(value) {
   sessionStorage.setItem("pfitre-key", value);
 }
 
+export const hasKey = () => key != null;
+
+/** A file of this server, read with the key: its content and its name. */
+export async function file(url) {
+  const answer = await fetch(url, { headers: { Authorization: `Apikey ${key}` } });
+  if (answer.status === 401 || answer.status === 403) throw new NeedsKey("a key is needed");
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? `the server answered ${answer.status}`);
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "";
+  return { blob: await answer.blob(), name };
+}
+
 async function ask(path, parameters, signal) {
   const url = new URL(path, ROOT);
   for (const [name, value] of parameters) url.searchParams.append(name, value);

@@ -1,0 +1,94 @@
+"""Exports a tomogram to a path: the formats there are, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pfitre_service.errors import InputError
+from pfitre_service.export.tomogram import Tomogram
+
+Writer = Callable[[Path, Tomogram, Callable[[int], None]], None]
+
+SUFFIXES = {"nexus": (".h5", ".hdf5", ".nxs"), "ome-zarr": (".ome.zarr", ".ome.zarr.zip"), "tiff": (".tif", ".tiff")}
+"""What a path must end in, by format; the first is the usual one."""
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a path's end tells."""
+    name = path.name.lower()
+    return next((kind for kind, suffixes in SUFFIXES.items() if name.endswith(suffixes)), None)
+
+
+def check_target(path: Path, kind: str, *, overwrite: bool) -> None:
+    """Raises InputError, before any work, when nothing can be written to `path`."""
+    if kind not in SUFFIXES:
+        raise InputError(f"there is no format {kind!r}; formats are {', '.join(SUFFIXES)}")
+    if not path.name.lower().endswith(SUFFIXES[kind]):
+        raise InputError(f"a file of format {kind} must end in {' or '.join(SUFFIXES[kind])}; got {path.name}")
+    check_free(path, overwrite=overwrite)
+    if path.is_dir() and not (path / "zarr.json").is_file():
+        raise InputError(f"{path} is a folder that holds no Zarr group and is left alone; choose another name")
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raises InputError where the folder is missing, or the file is there and may not be replaced."""
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of the output does not exist: {path.parent}; make it first")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another name, or allow it with --overwrite")
+
+
+def export_tomogram(
+    tomogram: Tomogram,
+    kind: str,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    on_slices: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Writes `tomogram` to `path`, which appears whole or not at all. One slab of slices is in memory at a time.
+
+    Args:
+        kind: one of SUFFIXES.
+        on_slices: told after each slab how many slices more are written, of `slices_to_write` in all.
+
+    Raises:
+        InputError: the path cannot be used, or the disk refuses.
+        StoreError: the slices could not be read.
+    """
+    check_target(path, kind, overwrite=overwrite)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        _writer(kind)(partial, tomogram, on_slices)
+        if path.is_dir():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}; is there space, and may you write there?") from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def slices_to_write(tomogram: Tomogram, kind: str) -> int:
+    """What `on_slices` counts up to."""
+    return tomogram.shape[0] * (1 if kind == "tiff" else len(tomogram.arrays))
+
+
+def _writer(kind: str) -> Writer:
+    # h5py, tifffile and zarr take a second to import: only the one that is asked for.
+    if kind == "nexus":
+        from pfitre_service.export.nexus import write_nexus
+
+        return write_nexus
+    if kind == "tiff":
+        from pfitre_service.export.tiff import write_tiff
+
+        return write_tiff
+    from pfitre_service.export.ome_zarr import write_ome_zarr
+
+    return write_ome_zarr

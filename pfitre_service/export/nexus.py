@@ -1,0 +1,139 @@
+"""HDF5 in the layout of NeXus: NXtomoproc's data and process, with everything else in NXnote and NXcollection.
+
+/entry                     NXentry, default "data"
+  title, definition, start_time, end_time, entry_identifier
+  data                     NXdata: data (the volume), physics, trust, z, y, x
+  sample, reconstruction   NXsample; NXprocess with program, version, date, parameters, provenance (NXnote, JSON)
+  projections, progress    NXcollection: one row for each projection, for each step of the solver
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from pfitre_service.export import provenance
+from pfitre_service.export.tomogram import Tomogram, slabs
+
+_LONG_NAMES = {
+    "volume": "reconstruction",
+    "physics": "reconstruction from the data alone, no prior",
+    "trust": "|z - x|: where prior and data disagree",
+}
+
+
+def write_nexus(path: Path, tomogram: Tomogram, on_slices: Callable[[int], None]) -> None:
+    """Writes an HDF5 file; `on_slices` is told after each slab how many slices more are written."""
+    document = provenance.provenance(tomogram)
+    with h5py.File(path, "w") as file:
+        file.attrs["default"] = "entry"
+        file.attrs["creator"] = document["exported"]["by"]
+        entry = _group(file, "entry", "NXentry")
+        entry.attrs["default"] = "data"
+        entry["definition"] = "NXtomoproc"
+        entry["title"] = tomogram.name
+        entry["entry_identifier"] = tomogram.id
+        _write_times(entry, document)
+        _write_process(entry, tomogram, document)
+        _write_sample(entry, tomogram)
+        _write_angles(entry, tomogram)
+        _write_progress(entry, tomogram)
+        _write_data(entry, tomogram, document, on_slices)
+
+
+def _group(parent: Any, name: str, kind: str) -> Any:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = kind
+    return group
+
+
+def _write_times(entry: Any, document: dict[str, Any]) -> None:
+    for name, field in (("start_time", "created"), ("end_time", "status_time")):
+        if document[field] is not None:
+            entry[name] = document[field]
+
+
+def _write_data(entry: Any, tomogram: Tomogram, document: dict[str, Any], on_slices: Callable[[int], None]) -> None:
+    group = _group(entry, "data", "NXdata")
+    main, *others = tomogram.arrays
+    names = {main: "data", **{name: name for name in others}}
+    group.attrs["signal"] = "data"
+    if others:
+        group.attrs["auxiliary_signals"] = others
+    group.attrs["axes"] = ["z", "y", "x"]
+    for place, axis in enumerate("zyx"):
+        group.attrs[f"{axis}_indices"] = place
+        _write_axis(group, axis, tomogram.shape[place], tomogram.pixel_size_nm)
+    for name, array in tomogram.arrays.items():
+        dataset = group.create_dataset(
+            names[name],
+            shape=array.shape,
+            dtype=np.float32,
+            chunks=(1, *array.shape[1:]),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        dataset.attrs["long_name"] = _LONG_NAMES.get(name, name)
+        dataset.attrs["description"] = document["unit"]
+        dataset.attrs["array"] = name
+        for first, slices in slabs(array):
+            dataset[first : first + len(slices)] = slices
+            on_slices(len(slices))
+
+
+def _write_axis(group: Any, name: str, length: int, pixel_size_nm: float | None) -> None:
+    """z counts from the first detector row; y and x from the middle of the slice, where the geometry has its origin."""
+    middle = 0.0 if name == "z" else (length - 1) / 2
+    positions = (np.arange(length) - middle) * (1.0 if pixel_size_nm is None else pixel_size_nm)
+    group[name] = positions
+    group[name].attrs["units"] = "pixel" if pixel_size_nm is None else "nm"
+    group[name].attrs["long_name"] = f"{name} ({group[name].attrs['units']})"
+
+
+def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> None:
+    process = _group(entry, "reconstruction", "NXprocess")
+    process["program"] = "pfitre-service"
+    process["version"] = str(document["software"] or "unknown")
+    process["date"] = document["status_time"] or document["exported"]["at"]
+    process["sequence_index"] = 1
+    process["status"] = str(document["status"])
+    process["run_uids"] = np.array(document["run_uids"] or [tomogram.id], dtype=object)
+    process["weights_sha256"] = document["weights_sha256"] or ""
+    process["trust_statement"] = document["trust"]["sentence"]
+    for name in ("heldout_error", "heldout_error_physics", "residual", "prior_gap"):
+        if document["trust"][name] is not None:
+            process[name] = document["trust"][name]
+    parameters = _group(process, "parameters", "NXparameters")
+    parameters["json"] = json.dumps(document["parameters"])
+    note = _group(process, "provenance", "NXnote")
+    note["type"] = "application/json"
+    note["description"] = "everything that is known of this tomogram's making"
+    note["data"] = json.dumps(document)
+
+
+def _write_sample(entry: Any, tomogram: Tomogram) -> None:
+    sample = _group(entry, "sample", "NXsample")
+    sample["name"] = str(tomogram.metadata.get("sample") or "")
+
+
+def _write_angles(entry: Any, tomogram: Tomogram) -> None:
+    counting = tomogram.counting_angles
+    angles = _group(entry, "projections", "NXcollection")
+    angles["rotation_angle"] = np.array([angle for angle, _ in counting], np.float64)
+    angles["rotation_angle"].attrs["units"] = "degree"
+    angles["held_out"] = np.array([held for _, held in counting], np.uint8)
+
+
+def _write_progress(entry: Any, tomogram: Tomogram) -> None:
+    rows = [asdict(row) for row in tomogram.progress]
+    group = _group(entry, "progress", "NXcollection")
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        group[name] = np.array(values, dtype=object if isinstance(values[0], str) else None)

@@ -1,0 +1,124 @@
+"""Where a tomogram comes from and how far it may be believed, as one JSON document that every export carries."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from pfitre_service.export import words
+from pfitre_service.export.tomogram import Tomogram
+
+_PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
+_COPIED = (
+    "run_uids",
+    "scan_id",
+    "sample",
+    "profile",
+    "element",
+    "references",
+    "measurement",
+    "software",
+    "prior",
+    "weights_sha256",
+    "device",
+    "frames_used",
+    "frames_unusable",
+    "geometry",
+    "calibration",
+    "parameters",
+)
+_MEASURES = ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "iterations", "seconds")
+
+
+def provenance(tomogram: Tomogram) -> dict[str, Any]:
+    """A document of JSON values alone; what is not known is null."""
+    told = tomogram.metadata
+    document = {
+        "tomogram": tomogram.id,
+        "name": tomogram.name,
+        **{name: told.get(name) for name in _COPIED},
+        "status": told.get("status"),
+        "reason": told.get("reason"),
+        "is_final": tomogram.is_final,
+        "acquisition": dict(tomogram.acquisition),
+        "revision": tomogram.revision,
+        "created": _time(told.get("created")),
+        "status_time": _time(told.get("status_time")),
+        "shape": list(tomogram.shape),
+        "axis_order": "z, y, x",
+        "arrays": list(tomogram.arrays),
+        "unit": unit(tomogram),
+        "voxel_size_nm": tomogram.pixel_size_nm,
+        "angles": _angles(tomogram),
+        "trust": _trust(tomogram),
+        "warnings": [*warnings(tomogram), *(told.get("warnings") or [])],
+        "exported": {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from": tomogram.source,
+            "by": f"pfitre-service {metadata.version('pfitre-service')}",
+            "versions": _versions(),
+        },
+    }
+    cleaned: dict[str, Any] = _plain(document)
+    return cleaned
+
+
+def warnings(tomogram: Tomogram) -> list[str]:
+    """What a person must know before the exported arrays are used."""
+    if tomogram.is_final:
+        return []
+    state = tomogram.metadata.get("status") or "unknown"
+    return [
+        f"Exported while the tomogram was {state}, not final: it may get better, and slices of several revisions may "
+        "stand beside each other."
+    ]
+
+
+def unit(tomogram: Tomogram) -> str:
+    """Of a voxel's value, in words."""
+    if tomogram.metadata.get("measurement") == "line_integral":
+        return "measured quantity per pixel"
+    return "attenuation per pixel"
+
+
+def _angles(tomogram: Tomogram) -> dict[str, Any]:
+    counting = tomogram.counting_angles
+    degrees = [angle for angle, _ in counting]
+    return {
+        "unit": "degree",
+        "stored": len(tomogram.angles),
+        "withdrawn": sorted(tomogram.withdrawn),
+        "held_out": sum(held for _, held in counting),
+        "missing": words.missing_degrees(degrees),
+        "values": degrees,
+    }
+
+
+def _trust(tomogram: Tomogram) -> dict[str, Any]:
+    measured = {name: words.last_measured(tomogram.progress, name) for name in _MEASURES}
+    return {"sentence": words.belief(tomogram), **measured}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def _time(seconds: Any) -> str | None:
+    if not isinstance(seconds, int | float):
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN, no tuples and only words for keys."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)

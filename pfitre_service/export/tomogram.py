@@ -1,0 +1,106 @@
+"""What an export is made of, as plain values; the arrays are read by ranges of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.model import Progress
+
+_SLAB_BYTES = 64 << 20
+_SLAB_SLICES = 16
+
+
+class Slices(Protocol):
+    """An array (z, y, x) float32 that is somewhere else."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x)."""
+        ...
+
+    def read(self, first: int, stop: int) -> NDArray[np.float32]:
+        """Slices `first` to `stop` (not included)."""
+        ...
+
+    def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tomogram:
+    """One tomogram at one moment."""
+
+    id: str
+    arrays: Mapping[str, Slices]
+    """Of one shape; the main one first: volume, and what there is of physics and trust."""
+    metadata: Mapping[str, Any]
+    """As the catalogue has it (docs/reference/catalogue.md)."""
+    revision: int
+    """Of the main array."""
+    progress: Sequence[Progress] = ()
+    angles: Sequence[float] = ()
+    """Degrees of the stored projections, in their order."""
+    withdrawn: frozenset[int] = field(default_factory=frozenset)
+    """Places in `angles` that count no more."""
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    """What the receiving side says: state, reason, counts."""
+    source: str = ""
+    """Address of the catalogue."""
+
+    @property
+    def main(self) -> Slices:
+        return next(iter(self.arrays.values()))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x)."""
+        return self.main.shape
+
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """Width of a voxel in every direction; None where the run did not say."""
+        size = (self.metadata.get("geometry") or {}).get("pixel_size_nm")
+        return float(size) if isinstance(size, int | float) and size > 0 else None
+
+    @property
+    def is_final(self) -> bool:
+        return self.metadata.get("status") == "final"
+
+    @property
+    def name(self) -> str:
+        """What people call it: the sample, the scan's number, or the beginning of the uid."""
+        scan = self.metadata.get("scan_id")
+        sample = self.metadata.get("sample")
+        return str(sample or (f"scan {scan}" if scan is not None else self.id[:8]))
+
+    def held_out(self, place: int) -> bool:
+        """Whether the solver did not see the projection at this place while the error was measured."""
+        every = int((self.metadata.get("parameters") or {}).get("heldout_every") or 0)
+        return every > 0 and place % every == every // 2
+
+    @property
+    def counting_angles(self) -> list[tuple[float, bool]]:
+        """(degrees, held out) of every projection that counts and has an angle."""
+        return [
+            (float(angle), self.held_out(place))
+            for place, angle in enumerate(self.angles)
+            if place not in self.withdrawn and np.isfinite(angle)
+        ]
+
+
+def slab_depth(shape: tuple[int, int, int]) -> int:
+    """Slices that are held in memory at a time."""
+    return max(1, min(shape[0], _SLAB_SLICES, _SLAB_BYTES // (4 * shape[1] * shape[2])))
+
+
+def slabs(array: Slices) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(first slice, slices) from the first to the last."""
+    depth = slab_depth(array.shape)
+    for first in range(0, array.shape[0], depth):
+        yield first, array.read(first, min(first + depth, array.shape[0]))
