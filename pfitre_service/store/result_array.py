@@ -1,0 +1,47 @@
+"""One result of a tomogram as it lies in the catalogue: what is known of it, and its slices on demand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.store import nodes
+from pfitre_service.store.wire import Wire
+
+# The server refuses answers of over 300 MB.
+ANSWER_BYTES = 64 << 20
+"""What is asked for in one request, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultArray:
+    """(z, y, x) float32. Knows shape and revision of the moment it was asked for; slices are those of the moment they
+    are read. Safe to share between threads."""
+
+    wire: Wire
+    path: str
+    shape: tuple[int, ...]
+    depths: tuple[int, ...]
+    """Slices of each slab, from the first."""
+    revision: int
+    """Of the progress row that it belongs to."""
+
+    @property
+    def slabs(self) -> list[tuple[int, int]]:
+        """First slice of each slab and the one after its last."""
+        return list(pairwise(np.cumsum([0, *self.depths]).tolist()))
+
+    def read(self, first: int, stop: int) -> NDArray[np.float32]:
+        """Slices `first` to `stop`, (z, y, x); a new array. Raises StoreError where there are fewer."""
+        result = np.empty((stop - first, *self.shape[1:]), np.float32)
+        depth = max(1, ANSWER_BYTES // (4 * math.prod(self.shape[1:])))
+        for start in range(first, stop, depth):
+            end = min(start + depth, stop)
+            result[start - first : end - first] = nodes.read_rows_of_array(
+                self.wire, self.path, start, end, self.shape[1:], result.dtype
+            )
+        return result
