@@ -2,7 +2,7 @@
 
 /entry                     NXentry, default "data"
   title, definition, start_time, end_time, entry_identifier
-  data                     NXdata: data (the volume), physics, trust, z, y, x
+  data                     NXdata: data (the volume), physics, trust, inferred, z, y, x
   sample, reconstruction   NXsample; NXprocess with program, version, date, parameters, provenance (NXnote, JSON)
   projections, progress    NXcollection: one row for each projection, for each step of the solver
 """
@@ -24,7 +24,8 @@ from pfitre_service.export.tomogram import Tomogram, slabs
 _LONG_NAMES = {
     "volume": "reconstruction",
     "physics": "reconstruction from the data alone, no prior",
-    "trust": "|z - x|: where prior and data disagree",
+    "trust": "|x - truth| to be expected of each voxel, calibrated on simulated samples",
+    "inferred": "the part of the volume that no angle measured",
 }
 
 
@@ -107,7 +108,7 @@ def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> 
     process["run_uids"] = np.array(document["run_uids"] or [tomogram.id], dtype=object)
     process["weights_sha256"] = document["weights_sha256"] or ""
     process["trust_statement"] = document["trust"]["sentence"]
-    for name in ("heldout_error", "heldout_error_physics", "residual", "prior_gap"):
+    for name in ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "noise_floor", "expected_error"):
         if document["trust"][name] is not None:
             process[name] = document["trust"][name]
     parameters = _group(process, "parameters", "NXparameters")

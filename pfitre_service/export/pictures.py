@@ -18,7 +18,12 @@ from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import Progress
 
-_TITLES = {"volume": "Result", "physics": "Data alone (physics)", "trust": "Trust: |prior − data|"}
+_TITLES = {
+    "volume": "Result",
+    "physics": "Data alone (physics)",
+    "trust": "Expected error",
+    "inferred": "Inferred part",
+}
 _SAMPLED = 16
 _WIDTH_IN, _MOST_HEIGHT_IN = 7.3, 3.7
 _TEXT, _INK, _FAINT = 8, "#1d2733", "#9aa5b1"

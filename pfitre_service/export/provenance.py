@@ -32,6 +32,7 @@ _COPIED = (
     "parameters",
 )
 _MEASURES = ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "iterations", "seconds")
+_STATED = ("noise_floor", "expected_error", "inferred_share", "missing_share", "next_angle")
 
 
 def provenance(tomogram: Tomogram) -> dict[str, Any]:
@@ -100,7 +101,9 @@ def _angles(tomogram: Tomogram) -> dict[str, Any]:
 
 def _trust(tomogram: Tomogram) -> dict[str, Any]:
     measured = {name: words.last_measured(tomogram.progress, name) for name in _MEASURES}
-    return {"sentence": words.belief(tomogram), **measured}
+    stated = tomogram.metadata.get("trust") or {}
+    shares = {name: stated.get(name) for name in _STATED}
+    return {"sentence": stated.get("sentence") or words.belief(tomogram), **measured, **shares}
 
 
 def _versions() -> dict[str, str]:

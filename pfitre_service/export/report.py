@@ -136,7 +136,10 @@ def measures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "heldout_error": ("held-out error", "of unseen projections is not explained"),
         "heldout_error_physics": ("physics alone", "the same without a prior"),
         "residual": ("residual", "the same on the projections used"),
+        "noise_floor": ("noise floor", "held-out error of a perfect volume"),
         "prior_gap": ("prior gap", "how far prior and data disagree"),
+        "expected_error": ("expected error", "of the volume, as simulated samples have calibrated it"),
+        "inferred_share": ("inferred part", "of the volume no angle measured"),
     }
     trust = document["trust"]
     return [

@@ -17,11 +17,8 @@ from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.frame_array import FrameArray, open_frames
 from pfitre_service.store.frame_rows import FrameRows
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
-from pfitre_service.store.result_array import ResultArray
+from pfitre_service.store.result_array import ANSWER_BYTES, ResultArray
 from pfitre_service.store.wire import Wire
-
-# The server refuses answers of over 300 MB.
-_ANSWER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ class TomogramReader:
         return self._rows.angles()[role]
 
     def batches(
-        self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = _ANSWER_BYTES
+        self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = ANSWER_BYTES
     ) -> Iterator[FrameBatch]:
         """Stored frames of `role` from row `start` to the last row that `frames` has at the time of the call.
 
@@ -125,7 +122,7 @@ class TomogramReader:
         if role not in self._arrays:
             self._arrays[role] = open_frames(self._wire, self.key, role, self._data_dir)
         array = self._arrays[role]
-        length = max(1, min(max_bytes, _ANSWER_BYTES) // (math.prod(array.shape) * array.dtype.itemsize))
+        length = max(1, min(max_bytes, ANSWER_BYTES) // (math.prod(array.shape) * array.dtype.itemsize))
         length = length if max_frames is None else max(1, min(length, max_frames))
         for first in range(start, len(angles), length):
             stop = min(first + length, len(angles))
@@ -141,26 +138,29 @@ class TomogramReader:
 
     def volume(self) -> NDArray[np.float32] | None:
         """(z, y, x); None until the first one is published. During a publication slabs of two revisions may mix."""
-        return self._result("volume")
+        return self._read("volume")
 
     def physics(self) -> NDArray[np.float32] | None:
         """The physics-only volume, as `volume`."""
-        return self._result("physics")
+        return self._read("physics")
 
     def trust(self) -> NDArray[np.float32] | None:
         """The expected error of each voxel, as `volume`."""
-        return self._result("trust")
-
-    def inferred(self) -> NDArray[np.float32] | None:
-        """The part of the volume that no angle measured, as `volume`."""
-        return self._result("inferred")
+        return self._read("trust")
 
     def result(self, name: ResultName) -> ResultArray | None:
-        """The same by ranges of slices, for what does not fit in memory."""
+        """What is stored as `name`, to be read slice by slice; None until it is published whole."""
         node = self._node(name)
         if node is None or node.metadata.get("revision") is None:
             return None
-        return ResultArray(self._wire, self.key, name, node)
+        path = layout.node_path(self.key, name)
+        depth, height, width = node.shape
+        revision = int(node.metadata["revision"])
+        return ResultArray(self._wire, path, (depth, height, width), node.chunks[0], revision)
+
+    def inferred(self) -> NDArray[np.float32] | None:
+        """The part of the volume that no angle measured, as `volume`."""
+        return self._read("inferred")
 
     def revision(self, name: ResultName = "volume") -> int | None:
         """Of the progress row that the stored array belongs to; None until it is published whole."""
@@ -181,6 +181,6 @@ class TomogramReader:
         except StoreMissingError:
             return None
 
-    def _result(self, name: ResultName) -> NDArray[np.float32] | None:
-        array = self.result(name)
-        return None if array is None else array.read(0, array.shape[0])
+    def _read(self, name: ResultName) -> NDArray[np.float32] | None:
+        result = self.result(name)
+        return None if result is None else result.read(0, result.shape[0])

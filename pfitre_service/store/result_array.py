@@ -1,55 +1,53 @@
-"""One published array of a tomogram, read by ranges of slices: nobody needs the whole of it in memory."""
+"""One result of a tomogram as it lies in the catalogue: what is known of it, and its slices on demand."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.model import TomogramKey
-from pfitre_service.store import layout, nodes
-from pfitre_service.store.layout import ResultName
+from pfitre_service.store import nodes
 from pfitre_service.store.wire import Wire
 
 # The server refuses answers of over 300 MB.
-_ANSWER_BYTES = 64 << 20
+ANSWER_BYTES = 64 << 20
+"""What is asked for in one request, at most."""
 
 
+@dataclass(frozen=True, slots=True)
 class ResultArray:
-    """`volume`, `physics` or `trust` as it was found: its shape and revision are those of that moment."""
+    """(z, y, x) float32. Knows shape and revision of the moment it was asked for; slices are those of the moment they
+    are read. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, key: TomogramKey, name: ResultName, node: nodes.Node) -> None:
-        depth, height, width = node.shape
-        self.shape: tuple[int, int, int] = (depth, height, width)
-        """(z, y, x)."""
-        self.revision = int(node.metadata["revision"])
-        """Of the progress row that the array belongs to."""
-        self._wire = wire
-        self._path = layout.node_path(key, name)
+    wire: Wire
+    path: str
+    shape: tuple[int, int, int]
+    depths: tuple[int, ...]
+    """Slices of each slab, from the first."""
+    revision: int
+    """Of the progress row that it belongs to."""
+
+    @property
+    def slabs(self) -> list[tuple[int, int]]:
+        """First slice of each slab and the one after its last."""
+        return list(pairwise(np.cumsum([0, *self.depths]).tolist()))
 
     def read(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Slices `first` to `stop` (not included): (z, y, x) float32, as they are stored now.
-
-        Raises:
-            StoreError: the server holds fewer slices than that, or is out of reach.
-        """
-        slices = np.empty((stop - first, *self.shape[1:]), np.float32)
-        depth = max(1, _ANSWER_BYTES // (4 * math.prod(self.shape[1:])))
+        """Slices `first` to `stop`, (z, y, x); a new array. Raises StoreError where there are fewer."""
+        result = np.empty((stop - first, *self.shape[1:]), np.float32)
+        depth = max(1, ANSWER_BYTES // (4 * math.prod(self.shape[1:])))
         for start in range(first, stop, depth):
             end = min(start + depth, stop)
-            slices[start - first : end - first] = self._read(start, end)
-        return slices
+            result[start - first : end - first] = nodes.read_rows_of_array(
+                self.wire, self.path, start, end, self.shape[1:], result.dtype
+            )
+        return result
 
     def cut(self, axis: int, place: int) -> NDArray[np.float32]:
-        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y) float32.
-
-        Raises:
-            StoreError: there is no such slice, or the server is out of reach.
-        """
+        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y) float32. Raises StoreError
+        where there is no such slice, or the server is out of reach."""
         shape = [size for other, size in enumerate(self.shape) if other != axis]
-        return nodes.read_cut_of_array(self._wire, self._path, axis, place, shape, np.dtype(np.float32))
-
-    def _read(self, first: int, stop: int) -> Any:
-        return nodes.read_rows_of_array(self._wire, self._path, first, stop, self.shape[1:], np.dtype(np.float32))
+        return nodes.read_cut_of_array(self.wire, self.path, axis, place, shape, np.dtype(np.float32))

@@ -24,7 +24,7 @@ def stored(catalog, key):
 
 def test_ranges_and_cuts_are_parts_of_the_volume(catalog, stored, monkeypatch):
     key, volume = stored
-    monkeypatch.setattr(result_array, "_ANSWER_BYTES", 4 * 2 * 6 * 5)  # two slices an answer
+    monkeypatch.setattr(result_array, "ANSWER_BYTES", 4 * 2 * 6 * 5)  # two slices an answer
     array = catalog.reader(key).result("volume")
     assert (array.shape, array.revision) == ((7, 6, 5), 3)
     np.testing.assert_array_equal(array.read(0, 7), volume)

@@ -1,0 +1,180 @@
+"""Arrays of one tomogram as xarray, with coordinates and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.store.catalog import TomogramSummary
+from pfitre_service.store.failure import StoreMissingError
+from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName
+from pfitre_service.store.reader import TomogramReader
+from pfitre_service.store.result_array import ResultArray
+
+if TYPE_CHECKING:
+    import xarray
+
+_MEANING: Mapping[ResultName, str] = {
+    "volume": "result, per pixel of the detector",
+    "physics": "from the data alone, per pixel of the detector",
+    "trust": "error to be expected of each voxel, in the volume's unit",
+    "inferred": "part of the volume that no angle measured, in its unit",
+}
+_PROVENANCE = (
+    "sample",
+    "scan_id",
+    "element",
+    "measurement",
+    "profile",
+    "software",
+    "status",
+    "reason",
+    "prior",
+    "weights_sha256",
+    "frames_used",
+)
+# A volume that was replaced while it was read is read again; a large one may always be.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Where detector pixels and voxels lie, in nm where the run said how large a pixel is, else in pixels."""
+
+    unit: str
+    """nm or pixel."""
+    pixel: float
+    """Of the detector, as the frames are stored."""
+    bin: int
+    """Pixels along the side of a voxel."""
+    first_row: int
+    """Of the detector, in the first slice."""
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> Lengths:
+        """From a tomogram's metadata; binning and region are those that its volume was made with."""
+        preprocess = (metadata.get("parameters") or {}).get("preprocess") or {}
+        said = (metadata.get("geometry") or {}).get("pixel_size_nm") or preprocess.get("pixel_size_nm")
+        unit, pixel = ("nm", float(said)) if said else ("pixel", 1.0)
+        rows = preprocess.get("rows") or (0, 0)
+        return cls(unit, pixel, int(preprocess.get("bin") or 1), int(rows[0]))
+
+    @property
+    def voxel(self) -> float:
+        """Side of a voxel."""
+        return self.pixel * self.bin
+
+    def detector(self, count: int) -> NDArray[np.float64]:
+        """(row,) or (column,): middles of `count` pixels from the first one's middle."""
+        return self.pixel * np.arange(count, dtype=np.float64)
+
+    def heights(self, slices: int) -> NDArray[np.float64]:
+        """(z,): middles of slices, from the middle of the detector's first row."""
+        return self.voxel * np.arange(slices, dtype=np.float64) + self.pixel * (self.first_row + (self.bin - 1) / 2)
+
+    def across(self, size: int) -> NDArray[np.float64]:
+        """(y,) or (x,): middles of voxels from the rotation axis, which is the middle of a slice."""
+        return self.voxel * (np.arange(size, dtype=np.float64) - (size - 1) / 2)
+
+
+def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: str) -> xarray.DataArray:
+    """See `Client.open_volume`."""
+    if lazy:
+        stored = _stored(reader, name)
+        values = _dask_array(stored)
+    else:
+        stored, values = _read_whole(reader, name)
+    metadata = reader.metadata()
+    lengths = Lengths.of(metadata)
+    depth, height, width = stored.shape
+    coordinates = {"z": lengths.heights(depth), "y": lengths.across(height), "x": lengths.across(width)}
+    attributes = _provenance(reader, metadata, uri) | {
+        "long_name": _MEANING[name],
+        "revision": stored.revision,
+        "voxel_size": [lengths.voxel] * 3,
+        "voxel_size_unit": lengths.unit,
+    }
+    return _labelled(values, VOLUME_DIMS, coordinates, lengths.unit, attributes, name)
+
+
+def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: str) -> xarray.DataArray:
+    """See `Client.open_projections`."""
+    batches = list(reader.batches("projection"))
+    if not batches:
+        raise StoreMissingError(f"tomogram {reader.key}: no projection is stored yet")
+    images = np.concatenate([batch.images for batch in batches])
+    angles = np.concatenate([batch.angles for batch in batches])
+    lengths = Lengths.of(summary.metadata)
+    coordinates = {"row": lengths.detector(images.shape[1]), "column": lengths.detector(images.shape[2])}
+    attributes = _provenance(reader, summary.metadata, uri) | {
+        "long_name": "projections as the detector gave them",
+        "pixel_size": lengths.pixel,
+        "pixel_size_unit": lengths.unit,
+    }
+    projections = _labelled(images, FRAME_DIMS, coordinates, lengths.unit, attributes, "projections")
+    withdrawn = np.isin(np.arange(len(angles)), summary.withdrawn)
+    return projections.assign_coords(
+        angle=("angle", angles, {"units": "degree", "long_name": "angle of the rotation stage"}),
+        withdrawn=("angle", withdrawn, {"long_name": "taken again later, or taken back: does not count"}),
+    )
+
+
+def _stored(reader: TomogramReader, name: ResultName) -> ResultArray:
+    stored = reader.result(name)
+    if stored is None:
+        reader.metadata()  # a tomogram that is not there at all says so itself
+        raise StoreMissingError(
+            f"tomogram {reader.key}: there is no {name} yet; the first volume stands alone until the solver has "
+            "iterated, so wait for a revision (watch) and try again"
+        )
+    return stored
+
+
+def _read_whole(reader: TomogramReader, name: ResultName) -> tuple[ResultArray, NDArray[np.float32]]:
+    """What is stored, and (z, y, x) float32."""
+    stored = _stored(reader, name)
+    for _ in range(_ATTEMPTS):
+        values = stored.read(0, stored.shape[0])
+        before, stored = stored, _stored(reader, name)
+        if stored.revision == before.revision:
+            break
+    return stored, values
+
+
+def _dask_array(stored: ResultArray) -> Any:
+    """(z, y, x) float32 of one chunk a slab, each fetched when it is computed."""
+    import dask
+    import dask.array
+
+    read = dask.delayed(stored.read, pure=False)
+    slabs = [
+        dask.array.from_delayed(read(first, stop), (stop - first, *stored.shape[1:]), np.float32)
+        for first, stop in stored.slabs
+    ]
+    return dask.array.concatenate(slabs)
+
+
+def _labelled(
+    values: Any,
+    dims: tuple[str, ...],
+    coordinates: Mapping[str, NDArray[np.float64]],
+    unit: str,
+    attributes: Mapping[str, Any],
+    name: str,
+) -> xarray.DataArray:
+    import xarray
+
+    labels = {dim: (dim, places, {"units": unit}) for dim, places in coordinates.items()}
+    return xarray.DataArray(values, dims=dims, coords=labels, attrs=dict(attributes), name=name)
+
+
+def _provenance(reader: TomogramReader, metadata: Mapping[str, Any], uri: str) -> dict[str, Any]:
+    """What is known of where it comes from; nothing that a netCDF file could not hold."""
+    known = {name: metadata[name] for name in _PROVENANCE if metadata.get(name) is not None}
+    if sentence := (metadata.get("trust") or {}).get("sentence"):
+        known["trust_sentence"] = sentence
+    return {"tomogram": reader.key.id, "source": uri, **known, "run_uids": " ".join(metadata.get("run_uids") or ())}
