@@ -69,7 +69,7 @@ def test_a_report_of_a_first_picture_has_no_physics_and_says_that_it_is_not_fina
     assert "Nothing is held out, so the error is not measured." in read.text
     assert "not measured" in read.text
     assert "unknown size" in read.text
-    assert "no error bar" not in read.text
+    assert "a guide, no bound" not in read.text
 
 
 def test_cuts_go_where_the_contrast_is(tomogram):
