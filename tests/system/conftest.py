@@ -178,7 +178,7 @@ class Service:
             summary = self.summary(key)
             return summary if summary is not None and summary.status in ("final", "failed") else None
 
-        summary = until(settled, f"the end of {key}")
+        summary = until(settled, f"the end of {key}", timeout_s=150.0)  # other work may share the machine
         assert summary.status == status, summary.metadata
         return dict(summary.metadata)
 
