@@ -43,7 +43,7 @@ FEATURES = (
     "missing share",
 )
 """What the model of the error sees of a voxel, in units of the tomogram's scale of values, as logarithms; and the share
-of directions that are missing."""
+of spatial frequencies that no angle measured."""
 
 
 @dataclass(frozen=True, eq=False)
