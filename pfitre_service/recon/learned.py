@@ -91,6 +91,14 @@ class LearnedSolver:
         error = relative_residual(heldout, x) if heldout.angles else math.nan
         return Round(x, self.z, self.rho_share, error)
 
+    def follow(self, earlier: Round, heldout: NormalEquations) -> Round:
+        """An earlier answer, held against all that has come in since."""
+        x = data_step(
+            self.data, earlier.z, earlier.rho_share * self.data.weight, earlier.x, self.parameters.cg_iterations
+        )
+        error = relative_residual(heldout, x) if heldout.angles else math.nan
+        return Round(x, earlier.z, earlier.rho_share, error)
+
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)
 

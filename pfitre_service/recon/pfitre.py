@@ -3,7 +3,8 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     rounds of data step and network; the last that foretold the held-out angles clearly better is the result
+    learned     rounds of data step and network; the last that foretold the held-out angles clearly better is the
+                result, as long as it foretells them as well as what can be had without a network
 
 Each is warm across arriving angles, and rests when it no longer moves. The network is asked when the classical one
 rests, and now and then before that.
@@ -12,7 +13,7 @@ rests, and now and then before that.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -44,8 +45,11 @@ class HeldoutErrors:
     """||A x - y|| / ||y|| on angles that no solver has seen; NaN where nothing is held out."""
 
     result: float = math.nan
+    """Of what is shown."""
     physics: float = math.nan
     classical: float = math.nan
+    learned: float = math.nan
+    """Of the network's best round, whether it is shown or not."""
 
     @property
     def without_network(self) -> float:
@@ -119,7 +123,7 @@ class PfitreSolver:
             )
         if self.learned is not None and self.best is None and (self.heldout.angles or not self.watched):
             self._ask(self.learned)
-        if self._watch.harmful(self.errors):
+        if harmful(self.errors):
             self.drop_network(_found(self.errors))
         best, everything = self.best, self.physics.data
         everything.merge(self.heldout)
@@ -133,16 +137,21 @@ class PfitreSolver:
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
-        if self.best is not None:
-            return self.best.x
+        if (shown := self._shown) is not None:
+            return shown.x
         return self.physics.x if self.classical is None else self.classical.state.x
 
     @property
     def z(self) -> Tensor:
         """What the prior makes of it; the result itself without a prior."""
-        if self.best is not None:
-            return self.best.z
+        if (shown := self._shown) is not None:
+            return shown.z
         return self.physics.x if self.classical is None else self.classical.state.z
+
+    @property
+    def _shown(self) -> Round | None:
+        """The network's best round, unless the held-out angles speak against it now."""
+        return None if harmful(self.errors) else self.best
 
     @property
     def prior_gap(self) -> float:
@@ -161,6 +170,9 @@ class PfitreSolver:
         elif self.learned is not None and self._due(self.learned):
             changes.append(self._ask(self.learned))
             self._judge()
+        elif self.learned is not None and self.best is not None and self._stale:
+            self.best = self.learned.follow(self.best, self.heldout)
+            self._measure()
         self._steps += 1
         return changes[-1] if self.learned is None else max(changes)
 
@@ -216,8 +228,9 @@ class PfitreSolver:
         if self.heldout.angles:
             physics = relative_residual(self.heldout, self.physics.x)
             classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
-            result = classical if self.best is None else relative_residual(self.heldout, self.best.x)
-            self.errors = HeldoutErrors(result, physics, classical)
+            learned = math.nan if self.best is None else relative_residual(self.heldout, self.best.x)
+            errors = HeldoutErrors(classical, physics, classical, learned)
+            self.errors = errors if self.best is None or harmful(errors) else replace(errors, result=learned)
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
@@ -244,14 +257,21 @@ class PfitreSolver:
 
 
 def _found(errors: HeldoutErrors) -> str:
-    return f"held-out error {errors.result:.3g}, without it {errors.without_network:.3g}"
+    return f"held-out error {errors.learned:.3g}, without it {errors.without_network:.3g}"
+
+
+MARGIN = 0.04
+"""A network's answer may foretell held-out angles worse by this share: twice what its smoothing may cost."""
+
+
+def harmful(errors: HeldoutErrors) -> bool:
+    """Whether the network's answer is clearly worse than what can be had without it; NaN says nothing against it."""
+    return errors.learned > (1 + MARGIN) * errors.without_network
 
 
 class PriorWatch:
-    """Says when a prior does harm: when its held-out error has been larger, by more than `MARGIN`, than what can be had
-    without it, for `PATIENCE` rounds in a row."""
+    """Says when a network is to be turned down: when it was `harmful` for `PATIENCE` rounds in a row."""
 
-    MARGIN = 0.04
     PATIENCE = 3
 
     def __init__(self) -> None:
@@ -260,12 +280,8 @@ class PriorWatch:
 
     def __call__(self, errors: HeldoutErrors) -> bool:
         """Takes in one round."""
-        self._worse = self._worse + 1 if self.harmful(errors) else 0
+        self._worse = self._worse + 1 if harmful(errors) else 0
         if self._worse < self.PATIENCE:
             return False
         self._worse = 0
         return True
-
-    def harmful(self, errors: HeldoutErrors) -> bool:
-        """Now; NaN says nothing against the prior."""
-        return errors.result > (1 + self.MARGIN) * errors.without_network

@@ -36,6 +36,18 @@ class Answer:
         return self.picture
 
 
+class Memory(Answer):
+    """A network that knows no better than what it was shown first, from a few angles."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.empty(0))
+
+    def __call__(self, v: torch.Tensor, scale: float) -> torch.Tensor:
+        if not self.picture.numel():
+            self.picture = v.clone()
+        return self.picture
+
+
 @pytest.fixture
 def truth(disc) -> torch.Tensor:
     return disc(SIZE, 2)
@@ -114,6 +126,25 @@ def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, 
     assert torch.equal(solver.x, solver.classical.state.x)
     alone = stepped(PfitreSolver(*scan, classical=TotalVariation()), 40)
     assert solver.errors.result == pytest.approx(alone.errors.result, rel=0.05)
+
+
+def test_what_is_shown_while_angles_come_is_never_clearly_worse_than_what_can_be_had_without_the_network(truth, measure):
+    angles = torch.arange(-80.0, 80.0, 4.0, dtype=torch.float64)
+    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    rows, held = measure(geometry, truth, angles, 0.03), torch.arange(len(angles)) % 8 == 4
+    data, heldout = NormalEquations(geometry), NormalEquations(geometry)
+    solver = PfitreSolver(data, heldout, classical=TotalVariation(), learned=Memory())
+    learned = []
+    for first in range(0, len(angles), 5):
+        for accumulator, chosen in ((data, ~held), (heldout, held)):
+            now = chosen & (torch.arange(len(angles)) >= first) & (torch.arange(len(angles)) < first + 5)
+            if now.any():
+                accumulator.add(rows[now], angles[now])
+        solver.wake()
+        stepped(solver, 3)
+        learned.append(solver.errors.learned / solver.errors.without_network)
+        assert not solver.errors.result > 1.04 * solver.errors.without_network
+    assert max(learned[2:]) > 1.04  # the network's answer itself would have been
 
 
 def test_nothing_is_judged_where_nothing_will_be_held_out(scan, truth):
@@ -227,7 +258,7 @@ class TestProjectionsThatDoNotFitTogether:
 class TestWatch:
     def watched(self, *errors: float) -> list[bool]:
         watch = PriorWatch()
-        return [watch(HeldoutErrors(error, physics=1.2, classical=1.0)) for error in errors]
+        return [watch(HeldoutErrors(learned=error, physics=1.2, classical=1.0)) for error in errors]
 
     def test_wants_several_bad_rounds_in_a_row(self):
         assert self.watched(1.1, 1.1, 1.0, 1.1, 1.1, 1.1) == [False] * 5 + [True]
