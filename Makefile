@@ -7,7 +7,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 SCAN ?= cu23
 
-.PHONY: help demo serve test browser check format bench clean
+.PHONY: help demo serve test browser check format bench vendored clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(DEV_READY)  ## Lay out the code
 
 bench: $(DEV_READY)  ## Measure the figures of the README
 	$(BIN)/pfitre bench solver
+
+vendored:  ## Bundle the libraries that the page carries, after a new version in viewer/vendored/package.json (needs npm)
+	cd pfitre_service/viewer/vendored && npm ci --ignore-scripts && npm run build && rm -rf node_modules
 
 clean:  ## Remove what was built and measured; data of `pfitre serve` stays
 	rm -rf $(VENV) pfitre-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

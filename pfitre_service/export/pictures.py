@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import Progress
+from pfitre_service.recon.directions import holes, measured_ranges, missing_degrees
 
 _TITLES = {
     "volume": "Result",
@@ -192,8 +193,8 @@ def draw_dial(angles: Sequence[tuple[float, bool]]) -> Picture:
     """Directions that projections had: measured, held out, and in red those that are missing."""
     figure = Figure(figsize=(1.85, 1.85), layout="constrained")
     axis = figure.subplots()
-    wide = words.gaps([angle for angle, _ in angles])
-    for start, end in wide:
+    ranges = measured_ranges(angle for angle, _ in angles)
+    for start, end in holes(ranges):
         for turn in (0, 180):
             arc = np.radians(np.linspace(start + turn, end + turn, 60))
             axis.fill([0, *np.cos(arc)], [0, *np.sin(arc)], color="#e9a8a0", alpha=0.65, linewidth=0)
@@ -213,8 +214,10 @@ def draw_dial(angles: Sequence[tuple[float, bool]]) -> Picture:
     axis.set_ylim(-1.2, 1.25)
     axis.axis("off")
     count = sum(held for _, held in angles)
-    missing = words.missing_degrees([angle for angle, _ in angles])
-    return Picture(_address(figure, "svg"), f"{len(angles)} angles, {count} held out; {missing:.0f} of 180° missing")
+    return Picture(
+        _address(figure, "svg"),
+        f"{len(angles)} angles, {count} held out; {missing_degrees(ranges):.0f} of 180° missing",
+    )
 
 
 def _address(figure: Figure, kind: str, **options: Any) -> str:

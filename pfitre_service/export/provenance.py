@@ -11,6 +11,7 @@ from typing import Any
 
 from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
+from pfitre_service.recon.directions import described, measured_ranges, missing_degrees
 
 _PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
 _COPIED = (
@@ -94,16 +95,21 @@ def _angles(tomogram: Tomogram) -> dict[str, Any]:
         "stored": len(tomogram.angles),
         "withdrawn": sorted(tomogram.withdrawn),
         "held_out": sum(held for _, held in counting),
-        "missing": words.missing_degrees(degrees),
+        "missing": missing_degrees(measured_ranges(degrees)),
         "values": degrees,
     }
 
 
 def _trust(tomogram: Tomogram) -> dict[str, Any]:
+    degrees = [angle for angle, _ in tomogram.counting_angles]
     measured = {name: words.last_measured(tomogram.progress, name) for name in _MEASURES}
     stated = tomogram.metadata.get("trust") or {}
     shares = {name: stated.get(name) for name in _STATED}
-    return {"sentence": stated.get("sentence") or words.belief(tomogram), **measured, **shares}
+    return {
+        "sentence": stated.get("sentence") or f"{described(measured_ranges(degrees))}; its error was not worked out.",
+        **measured,
+        **shares,
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -7,17 +7,15 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from pfitre_service.recon.admm import relative_distance
+from pfitre_service.recon.directions import described, measured_ranges
 from pfitre_service.recon.error_model import shipped_error_model
 from pfitre_service.recon.pfitre import PfitreSolver
 from pfitre_service.recon.trust import Evidence, inferred_part, missing_share, next_angle, unmeasured
 from pfitre_service.service.accumulation import Accumulation
 
-_GAP = 5.0
-"""Degrees: a smaller hole in the angles is not worth a word."""
 _NOISELESS = 1e-6
 """A noise floor below this is none: simulated data without noise."""
 
@@ -27,6 +25,8 @@ class Statement:
     """Numbers are NaN where nothing was measured."""
 
     sentence: str
+    measured: tuple[tuple[float, float], ...]
+    """Ranges of degrees, modulo 180, that were measured (`recon.directions.measured_ranges`)."""
     heldout_error: float
     """||A x - y|| / ||y|| over angles that the solver had not seen."""
     noise_floor: float
@@ -44,7 +44,11 @@ class Statement:
 
     def document(self) -> dict[str, Any]:
         """JSON values; None for NaN."""
-        values = asdict(self) | {"outside_calibration": list(self.outside_calibration)}
+        lists = {
+            "measured": [list(pair) for pair in self.measured],
+            "outside_calibration": list(self.outside_calibration),
+        }
+        values = asdict(self) | lists
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
         }
@@ -66,8 +70,10 @@ def believe(accumulation: Accumulation, solver: PfitreSolver, heldout_error: flo
     expected, outside = shipped_error_model().expected(Evidence(x, solver.physics.x, gap, inferred), missing)
     if solver.errors.outside_training:
         outside = (*outside, "projections that do not fit together")
+    ranges = measured_ranges(accumulation.angles.values())
     statement = Statement(
-        sentence=_sentence(accumulation.angles.values(), heldout_error, noise_floor, outside),
+        sentence=_sentence(ranges, heldout_error, noise_floor, outside),
+        measured=tuple(ranges),
         heldout_error=heldout_error,
         noise_floor=noise_floor,
         expected_error=_share(expected, x),
@@ -84,14 +90,9 @@ def _share(part: Tensor, x: Tensor) -> float:
     return share if math.isfinite(share) else math.nan
 
 
-def _sentence(angles: Iterable[float], heldout_error: float, noise_floor: float, outside: tuple[str, ...]) -> str:
-    ranges = measured_ranges(angles)
-    missing = 180.0 - sum(high - low for low, high in ranges)
-    where = " and ".join(f"{low:.0f} to {high:.0f}" for low, high in ranges)
-    if missing > _GAP:
-        seen = f"Angles {where}: edges along the rays of the missing {missing:.0f} degrees are inferred, not measured"
-    else:
-        seen = "Angles all round: every direction was measured"
+def _sentence(
+    ranges: Iterable[tuple[float, float]], heldout_error: float, noise_floor: float, outside: tuple[str, ...]
+) -> str:
     if math.isnan(heldout_error):
         error = "nothing is held out, so the error is not measured"
     elif noise_floor > _NOISELESS:
@@ -99,23 +100,4 @@ def _sentence(angles: Iterable[float], heldout_error: float, noise_floor: float,
     else:
         error = f"held-out error {heldout_error:.2g}, no noise to compare it with"
     doubt = "; unlike what the expected error was calibrated on" if outside else ""
-    return f"{seen}; {error}{doubt}."
-
-
-def measured_ranges(angles: Iterable[float]) -> list[tuple[float, float]]:
-    """Ranges of degrees, modulo 180, that angles lie in without a hole wider than the usual step: each from its first
-    to its last, the first in [-90, 90) or the range's own start below it, rising."""
-    folded = np.unique(np.round(np.remainder(np.fromiter(angles, float), 180.0), 3))
-    if not len(folded):
-        return []
-    steps = np.diff(folded, append=folded[0] + 180.0)
-    hole = np.flatnonzero(steps > max(_GAP, 2.5 * float(np.median(steps))) if len(folded) > 1 else steps > 0)
-    if not len(hole):
-        return [(0.0, 180.0)]
-    ends = []
-    for before, at in zip(np.roll(hole, 1).tolist(), hole.tolist(), strict=True):
-        low, high = folded[(before + 1) % len(folded)], folded[at]
-        high += 180.0 if high < low else 0.0
-        turn = 180.0 if (low + high) / 2 >= 90.0 else 0.0
-        ends.append((float(low - turn), float(high - turn)))
-    return sorted(ends)
+    return f"{described(ranges)}; {error}{doubt}."

@@ -15,20 +15,16 @@ function drawing(width, height, label) {
   return svg;
 }
 
-/** Ranges [from, to] in degrees of 180 in which no angle lies, wider than twice the usual step. */
-export function gaps(angles) {
-  const folded = [...new Set(angles.map((angle) => Math.round((((angle % 180) + 180) % 180) * 1000) / 1000))].sort((a, b) => a - b);
-  if (folded.length < 2) return folded.length ? [[folded[0], folded[0] + 180]] : [];
-  const steps = folded.map((angle, place) => (folded[place + 1] ?? folded[0] + 180) - angle);
-  const usual = [...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)];
-  return folded.map((angle, place) => [angle, angle + steps[place]]).filter(([from, to]) => to - from > 2.5 * usual + 0.5);
+/** The holes [from, to] in degrees between ranges that were measured, modulo 180. */
+function holes(ranges) {
+  return ranges.map(([, from], place) => [from, place + 1 < ranges.length ? ranges[place + 1][0] : ranges[0][0] + 180]).filter(([from, to]) => to > from);
 }
 
-/** Drawing and words: measured angles, held-out ones (longer), missing ones (shaded), the next best (a dot). */
-export function dial(angles, held, next) {
-  const wide = gaps(angles), missing = wide.reduce((sum, [from, to]) => sum + to - from, 0);
+/** Drawing and words: measured angles, held-out ones (longer), what lies between the measured ranges (shaded), the next best (a dot). */
+export function dial(angles, held, ranges, next) {
+  const wide = holes(ranges), missing = wide.reduce((sum, [from, to]) => sum + to - from, 0);
   const label = angles.length
-    ? `${angles.length} angles, ${held.filter(Boolean).length} of them held out; ${missing.toFixed(0)} of 180 degrees are missing`
+    ? `${angles.length} angles, ${held.filter(Boolean).length} of them held out${ranges.length ? `; ${missing.toFixed(0)} of 180 degrees are missing` : ""}`
     : "no angle yet";
   const svg = drawing(220, 144, label);
   const at = (angle, radius) => [110 + radius * Math.cos((angle * Math.PI) / 180), 72 - radius * Math.sin((angle * Math.PI) / 180)];
@@ -58,12 +54,13 @@ const LINES = [
   ["prior_gap", "prior gap", "var(--good)"],
 ];
 
-/** Curves of progress rows against `against`: angles or time; logarithmic upwards. */
-export function curves(rows, against) {
+/** Curves of progress rows against `against`: angles or time; logarithmic upwards; and the floor that noise makes, dashed. */
+export function curves(rows, against, floor) {
   const times = rows.time ?? [], along = against === "time" ? times.map((time) => time - times[0]) : rows.angles_used ?? [];
   const values = LINES.flatMap(([name]) => (rows[name] ?? []).filter((value) => value > 0));
-  const svg = drawing(300, 210, times.length ? summary(rows) : "no step yet");
+  const svg = drawing(300, 224, times.length ? summary(rows) : "no step yet");
   if (!values.length) return svg;
+  if (floor > 0) values.push(floor);
   const [least, most] = [Math.log10(Math.min(...values)), Math.log10(Math.max(...values))];
   const [low, high] = [Math.floor(least * 10) / 10, Math.max(Math.ceil(most * 10) / 10, least + 0.2)];
   const end = Math.max(...along, 1e-9);
@@ -81,6 +78,11 @@ export function curves(rows, against) {
     const last = (rows[name] ?? []).findLast((value) => value > 0);
     svg.append(element("text", { x: 27, y: 164 + 14 * place }, `${words}${last ? `: ${last.toPrecision(3)}` : ": not measured"}`));
   });
+  if (floor > 0) {
+    const dashed = { stroke: "var(--held)", "stroke-dasharray": "4 3" };
+    svg.append(element("line", { x1: 38, x2: 290, y1: y(floor), y2: y(floor), ...dashed }));
+    svg.append(element("line", { x1: 6, x2: 22, y1: 216, y2: 216, ...dashed }), element("text", { x: 27, y: 220 }, `noise alone: ${floor.toPrecision(3)}`));
+  }
   return svg;
 }
 

@@ -69,6 +69,12 @@ export async function slice(id, name, axis, index, signal) {
   return new Float32Array(await (await ask(`array/full/${path(id, name)}`, parameters, signal)).arrayBuffer());
 }
 
+/** A whole array, every `step`-th element along each axis, as Float32Array. */
+export async function thinned(id, name, step, signal) {
+  const parameters = [["slice", [0, 1, 2].map(() => `::${step}`).join(",")], ["format", "application/octet-stream"]];
+  return new Float32Array(await (await ask(`array/full/${path(id, name)}`, parameters, signal)).arrayBuffer());
+}
+
 /** Calls `hear(message)` with what changes below the tomogram, and `state("live" | "lost")`; returns how to stop. */
 export function follow(id, hear, state) {
   let socket, timer, stopped = false, pause = 500;

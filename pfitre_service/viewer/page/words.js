@@ -1,30 +1,13 @@
 // What the numbers mean, in sentences.
 
-import { gaps } from "./drawings.js";
-
 const PHASES = { preview: "first picture", iterating: "the scan runs", converging: "converging", refit: "with the held-out angles as well", final: "final" };
 
-/** One sentence on how far the picture may be believed. */
-export function sentence(status, angles, progress) {
+/** What stands where the statement on how far the picture may be believed will be. */
+export function waiting(status, angles, revision) {
   if (status === "references") return "Flats and darks, for other runs.";
-  if (!progress?.revision) return angles.length ? "No volume yet." : "No projection yet.";
-  const wide = gaps(angles).map(([from, to]) => `${shown(to)} to ${shown(from + 180)}`);
-  const missing = gaps(angles).reduce((sum, [from, to]) => sum + to - from, 0);
-  const seen = missing > 5
-    ? `${angles.length} angles cover ${wide.join(" and ")} degrees: edges along the missing ${missing.toFixed(0)} degrees are inferred, not measured.`
-    : `${angles.length} angles cover all directions.`;
-  const { heldout_error: held, heldout_error_physics: physics } = progress;
-  if (!(held > 0)) return `${seen} Nothing is held out, so the error is not measured.`;
-  const better = physics > 0 ? ` (${held < physics ? "" : "not "}better than physics alone, ${percent(physics)})` : "";
-  return `${seen} It predicts projections that it has not seen to ${percent(held)}${better}.`;
+  if (!angles) return "No projection yet.";
+  return revision ? "A first picture; how far it may be believed is not known yet." : "No volume yet.";
 }
-
-const percent = (share) => `${(100 * share).toPrecision(2)} %`;
-
-const shown = (angle) => {
-  const folded = ((angle + 90) % 180 + 180) % 180 - 90;
-  return folded.toFixed(0);
-};
 
 export function phase(name) {
   return PHASES[name] ?? name ?? "";

@@ -10,23 +10,6 @@ import pytest
 
 from pfitre_service import reconstruct
 from pfitre_service.bench.trust_cases import TrustCase, heldback_cases
-from pfitre_service.service.trust import measured_ranges
-
-
-@pytest.mark.parametrize(
-    ("angles", "ranges"),
-    [
-        (np.arange(-60, 61, 2.0), [(-60, 60)]),
-        (np.arange(0, 180, 1.0), [(0, 180)]),
-        (np.arange(100, 221, 2.0), [(-80, 40)]),
-        (np.arange(0, 121, 3.0) + 360, [(0, 120)]),
-        (np.concatenate((np.arange(-20, 21, 1.0), np.arange(70, 81, 1.0))), [(-20, 20), (70, 80)]),
-        ([30.0], [(30, 30)]),
-        ([], []),
-    ],
-)
-def test_ranges_of_angles(angles, ranges):
-    assert measured_ranges(angles) == [pytest.approx(pair) for pair in ranges]
 
 
 @pytest.fixture(scope="module")

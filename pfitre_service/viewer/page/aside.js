@@ -1,0 +1,60 @@
+// Beside the slices: how far they may be believed, how the scan goes on, how they were made.
+
+import * as tiled from "./tiled.js";
+import { links } from "./downloads.js";
+import { curves, dial } from "./drawings.js";
+import { chosen, shown } from "./state.js";
+import { entry, facts, phase, waiting } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+
+/** Says all that is known of the tomogram; `troubled(error)` is told why a download was refused. */
+export function showWords(troubled) {
+  const { metadata, children, angles, held, rows } = shown;
+  const frames = children.frames?.metadata ?? {}, trust = metadata.trust ?? {}, row = (rows.revision?.length ?? 0) - 1;
+  const progress = row >= 0 ? Object.fromEntries(Object.entries(rows).map(([name, column]) => [name, column[row]])) : {};
+  const ended = metadata.status === "final" || metadata.status === "failed";
+  const state = ended ? metadata.status : phase(progress.phase) || metadata.status;
+  $("what").textContent = [entry({ id: chosen.id ?? "", metadata }).name, state, progress.revision && `revision ${progress.revision}`].filter(Boolean).join(", ");
+  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : trust.sentence ?? waiting(metadata.status, angles.length, progress.revision));
+  const expected = frames.expected_frames ?? (frames.state === "receiving" ? null : angles.length);
+  if (expected) $("progress").value = angles.length / expected;
+  else $("progress").removeAttribute("value");
+  const lag = angles.length - (progress.angles_used ?? 0);
+  $("progress-text").textContent = `${angles.length}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, angles.length, expected)}`;
+  $("dial").replaceChildren(...dial(angles, held, trust.measured ?? [], trust.next_angle));
+  $("curves").replaceChildren(curves(rows, $("against").value, trust.noise_floor));
+  const warnings = metadata.warnings ?? [];
+  $("warnings-box").hidden = !warnings.length;
+  $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;
+  $("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  showDownloads(troubled);
+  $("facts").replaceChildren(...facts(chosen.id, metadata, children.volume).flatMap(([name, value]) => [
+    Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value }),
+  ]));
+}
+
+/** Made once for each tomogram, so that a link keeps the keyboard's focus. */
+function showDownloads(troubled) {
+  const there = shown.children.volume?.metadata?.revision != null;
+  $("downloads").hidden = !there;
+  if (!there || $("downloads").dataset.id === chosen.id) return;
+  $("downloads").dataset.id = chosen.id;
+  const refused = (error) => error instanceof tiled.NeedsKey && troubled(error);
+  $("downloads").replaceChildren(...links(chosen.id, (text) => setText($("download-state"), text), refused));
+}
+
+/** Sets text only where it is new, so that screen readers do not repeat themselves. */
+function setText(where, text) {
+  if (where.textContent !== text) where.textContent = text;
+}
+
+/** Rate and expected end while a scan runs. */
+function ending(frames, received, expected) {
+  const times = shown.rows.time ?? [], used = shown.rows.angles_used ?? [];
+  if (frames.state !== "receiving" || times.length < 2) return "";
+  const from = Math.max(0, times.length - 10), rate = (used.at(-1) - used[from]) / (times.at(-1) - times[from]);
+  if (!(rate > 0)) return "";
+  const left = expected > received ? `, ${Math.ceil((expected - received) / rate)} s to go` : "";
+  return ` (${rate.toPrecision(2)} a second${left})`;
+}
