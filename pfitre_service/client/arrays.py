@@ -23,6 +23,7 @@ _MEANING: Mapping[ResultName, str] = {
     "physics": "from the data alone, per pixel of the detector",
     "trust": "error to be expected of each voxel, in the volume's unit",
     "inferred": "part of the volume that no angle measured, in its unit",
+    "preview": "filtered back-projection of the data, per pixel of the detector",
 }
 _PROVENANCE = (
     "sample",

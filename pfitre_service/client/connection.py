@@ -124,6 +124,10 @@ class Client:
         """The part of the volume that no angle measured, in its unit; as `open_volume`."""
         return self._open("inferred", tomogram, lazy)
 
+    def open_preview(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
+        """Filtered back-projection of the data; as `open_volume`."""
+        return self._open("preview", tomogram, lazy)
+
     def open_projections(self, tomogram: str) -> xarray.DataArray:
         """The stored projections, (angle, row, column) in the detector's dtype: counts, or line integrals
         (`measurement`). `angle` in degrees in order of arrival, `row` and `column` from the first pixel in nm or

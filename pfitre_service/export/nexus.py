@@ -26,6 +26,7 @@ _LONG_NAMES = {
     "physics": "reconstruction from the data alone, no prior",
     "trust": "|x - truth| to be expected of each voxel, calibrated on simulated samples",
     "inferred": "the part of the volume that no angle measured",
+    "preview": "filtered back-projection",
 }
 
 

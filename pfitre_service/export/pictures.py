@@ -24,6 +24,7 @@ _TITLES = {
     "physics": "Data alone (physics)",
     "trust": "Expected error",
     "inferred": "Inferred part",
+    "preview": "Preview",
 }
 _SAMPLED = 16
 _WIDTH_IN, _MOST_HEIGHT_IN = 7.3, 3.7

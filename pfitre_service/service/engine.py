@@ -65,7 +65,7 @@ class EngineParameters:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The volumes of one revision, (z, y, x) float32; the preview, before the first iteration, comes alone."""
+    """The volumes of one revision, (z, y, x) float32; before the first iteration the volume is the preview, alone."""
 
     volume: NDArray[np.float32]
     physics: NDArray[np.float32] | None = None
@@ -74,6 +74,8 @@ class Pictures:
     """|x - truth| to be expected of each voxel, in the volume's own unit."""
     inferred: NDArray[np.float32] | None = None
     """The part of the volume that no angle measured, in its own unit; the volume less this was measured."""
+    preview: NDArray[np.float32] | None = None
+    """Filtered back-projection of the same angles."""
     prior_gap: NDArray[np.float32] | None = None
     """|z - x|: where prior and data disagree, in the volume's own unit; zero without a prior."""
     statement: Statement | None = None
@@ -241,17 +243,18 @@ class Engine:
 
     def pictures(self) -> Pictures:
         """The volumes as they are now. While the solver is at work, how far they may be believed is left out of some,
-        so that it takes a fifth of the time at most."""
+        with the preview, so that it takes a fifth of the time at most."""
         if self.revision <= 1:
             return Pictures(self.preview())
         solver = self._solver
         if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
             return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy())
         begin = time.perf_counter()
-        believed = believe(self._in_use, solver, self._errors[0], self._noise_floor)
+        believed, preview = believe(self._in_use, solver, self._errors[0], self._noise_floor), self.preview()
         self._believing += time.perf_counter() - begin
         numpy = {name: tensor.cpu().numpy() for name, tensor in believed.maps.items()}
-        return Pictures(solver.x.cpu().numpy(), solver.physics.x.cpu().numpy(), **numpy, statement=believed.statement)
+        volume, physics = solver.x.cpu().numpy(), solver.physics.x.cpu().numpy()
+        return Pictures(volume, physics, **numpy, preview=preview, statement=believed.statement)
 
     @property
     def prior_name(self) -> str:

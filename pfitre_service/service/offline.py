@@ -113,6 +113,7 @@ def reconstruct(
     assert pictures.trust is not None
     assert pictures.inferred is not None
     assert pictures.prior_gap is not None
+    assert pictures.preview is not None
     assert pictures.statement is not None
     return Reconstruction(
         volume=pictures.volume,
@@ -121,7 +122,7 @@ def reconstruct(
         inferred=pictures.inferred,
         prior_gap=pictures.prior_gap,
         statement=pictures.statement,
-        preview=engine.preview(),
+        preview=pictures.preview,
         history=tuple(history),
         geometry=engine.geometry,
         calibration=engine.calibration,

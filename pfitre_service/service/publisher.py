@@ -170,7 +170,12 @@ class Publisher:
         if work.pictures is not None:
             revision, pictures = work.pictures
             writer.publish(
-                pictures.volume, revision, physics=pictures.physics, trust=pictures.trust, inferred=pictures.inferred
+                pictures.volume,
+                revision,
+                physics=pictures.physics,
+                trust=pictures.trust,
+                inferred=pictures.inferred,
+                preview=pictures.preview,
             )
             self._published[key] = revision
         if work.status is not None:

@@ -1,7 +1,8 @@
 """How one tomogram lies in the catalogue (DESIGN.md, section 4): names of nodes, columns of tables.
 
 One writer per node: the receiving side writes `projections`, `flats`, `darks` and `frames` with its metadata; the
-worker writes `volume`, `physics`, `trust`, `inferred`, `progress` and, after creation, the container's metadata.
+worker writes `volume`, `physics`, `trust`, `inferred`, `preview`, `progress` and, after creation, the container's
+metadata.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats
 FRAME_DIMS = ("angle", "row", "column")
 VOLUME_DIMS = ("z", "y", "x")
 
-ResultName = Literal["volume", "physics", "trust", "inferred"]
+ResultName = Literal["volume", "physics", "trust", "inferred", "preview"]
 AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
 """Of the frames; every state but the first is an end."""
 

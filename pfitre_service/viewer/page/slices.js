@@ -4,14 +4,14 @@ import * as tiled from "./tiled.js";
 import { window_of } from "./colours.js";
 import { CUTS, Panel } from "./panel.js";
 import { Solid } from "./solid.js";
-import { chosen, clamp, PICTURES, revisionOf, soon, view, writeLink } from "./state.js";
+import { changeOf, chosen, clamp, PICTURES, revisionOf, soon, view, writeLink } from "./state.js";
 
 const KEPT = 60; // slices; 60 of 512 x 512 are 63 MB
 const $ = (id) => document.getElementById(id);
 
 let panels = [];
 let solid = null;
-let slices = new Map(); // "name axis index revision" to a promise of values; the newest last
+let slices = new Map(); // "name axis index change" to a promise of values; the newest last
 let asked = 0;
 let troubled = () => {};
 
@@ -48,9 +48,9 @@ export function forget() {
 }
 
 function load(name, axis, index) {
-  const revision = revisionOf(name);
-  if (revision == null) return null;
-  const key = `${name} ${axis} ${index} ${revision}`;
+  const change = changeOf(name);
+  if (change == null) return null;
+  const key = `${name} ${axis} ${index} ${change}`;
   const known = slices.get(key);
   slices.delete(key);
   const values = known ?? tiled.slice(chosen.id, name, axis, index);

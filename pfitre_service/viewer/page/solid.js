@@ -2,7 +2,7 @@
 
 import * as tiled from "./tiled.js";
 import { table } from "./colours.js";
-import { chosen, MODES, revisionOf, SIDES, soon, view, writeLink } from "./state.js";
+import { changeOf, chosen, MODES, revisionOf, SIDES, soon, view, writeLink } from "./state.js";
 
 const LONGEST = 160; // voxels of the longest side: 160 x 160 x 160 are 16 MB of float32 to fetch
 const PAUSE_MS = 3000; // between two volumes while a scan runs
@@ -75,7 +75,7 @@ export class Solid {
 
   /** Fetches the picture again where another revision is stored; at once for another picture, else not too often. */
   async refresh() {
-    const name = chosen.picture, revision = revisionOf(name), key = `${chosen.id} ${name} ${revision}`;
+    const name = chosen.picture, revision = revisionOf(name), key = `${chosen.id} ${name} ${changeOf(name)}`;
     if (revision == null || key === this.key) return this.paint();
     if (this.picture === `${chosen.id} ${name}` && performance.now() - this.fetched < PAUSE_MS) return soon("solid", () => this.closed || this.refresh(), PAUSE_MS);
     Object.assign(this, { key, picture: `${chosen.id} ${name}`, fetched: performance.now() });

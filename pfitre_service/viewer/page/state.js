@@ -22,8 +22,9 @@ export function emptyTomogram() {
 
 export const clamp = (at, size) => Math.min(size - 1, Math.max(0, Math.round(at)));
 
-/** The revision of a picture that is stored; null where there is none. */
+/** The revision of a picture that is stored, null where there is none; and the last one that brought other values. */
 export const revisionOf = (name) => shown.children[name]?.metadata?.revision ?? null;
+export const changeOf = (name) => shown.children[name]?.metadata?.changed ?? revisionOf(name);
 
 export function readLink() {
   const link = new URLSearchParams(location.hash.slice(1));

@@ -74,16 +74,21 @@ def test_a_volume_that_is_not_float32_or_does_not_match_is_refused_before_anythi
     assert catalog.reader(key).volume() is None
 
 
-def test_slabs_are_written_alone_and_the_last_one_may_be_thinner(catalog, key):
-    shape = (7, 1024, 600)
+def test_only_slabs_that_changed_are_written_and_the_last_one_may_be_thinner(catalog, key, monkeypatch):
+    shape, written, write = (7, 1024, 600), [], nodes.write_block
     assert slab_depth(shape) == 3
+    monkeypatch.setattr(nodes, "write_block", lambda *args: [written.append(args[-1][0]), write(*args)])
     catalog.create(key, {})
-    writer = catalog.result_writer(key)
-    writer.publish(volume_of(1, shape), 1)
-    writer.publish(volume_of(2, shape), 2, slabs=[2])
+    writer, volume = catalog.result_writer(key), volume_of(1, shape)
+    writer.publish(volume, 1)
+    volume[6] = 2
+    writer.publish(volume, 2, physics=volume)
     np.testing.assert_array_equal(catalog.reader(key).volume()[:, 0, 0], [1, 1, 1, 1, 1, 1, 2])
-    with pytest.raises(StoreError, match="slabs 0 to 2; got 3"):
-        writer.publish(volume_of(2, shape), 3, slabs=[3])
+    assert written == [0, 1, 2, 0, 1, 2, 2]
+    writer.publish(volume, 3)
+    assert len(written) == 7
+    node = nodes.get_node(catalog._wire, layout.node_path(key, "volume"))
+    assert (node.metadata["revision"], node.metadata["changed"]) == (3, 2)
 
 
 def test_the_volume_of_an_interrupted_first_publication_does_not_count(catalog, key):
