@@ -17,6 +17,10 @@ from pfitre_service.ingest import DocumentRules
 from pfitre_service.twin.beamlines.forms import FORMS
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--keep-pictures", action="store_true", help="write the pictures of docs/images anew")
+
+
 @contextmanager
 def _run_engine() -> Iterator[RunEngine]:
     loop = asyncio.new_event_loop()

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.bench.bare_write import bare_write
+from pfitre_service.bench.running_service import RunningService, wait_for
 from pfitre_service.bench.stream_detectors import stamp
 from pfitre_service.bench.stream_publisher import Sent, publish
-from pfitre_service.bench.stream_service import StreamService, wait_for
 from pfitre_service.errors import ServiceError
 
 _LOOK_S = 0.5  # each costs the catalogue 30 ms of its time
@@ -60,13 +60,13 @@ class StreamParameters:
 
 
 def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None = None) -> dict[str, Any]:
-    """Runs the benchmark on the free `ports` (`stream_service.PORTS` of them) in a temporary folder below `folder`.
+    """Runs the benchmark on the free `ports` (`running_service.PORTS` of them) in a temporary folder below `folder`.
 
     Raises ServiceError when the service does not start, or hears nothing.
     """
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="pfitre-bench-", dir=folder) as name:
-        frames, service = Path(name) / "frames", StreamService(Path(name) / "data", ports)
+        frames, service = Path(name) / "frames", RunningService(Path(name) / "data", ports)
         with service.running([f"documents.roots={json.dumps([str(frames)])}"]):
             result = _stream(parameters, service, frames if parameters.file else None)
         shutil.rmtree(frames, ignore_errors=True)
@@ -84,7 +84,7 @@ def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None 
     }
 
 
-def _stream(parameters: StreamParameters, service: StreamService, folder: Path | None) -> dict[str, Any]:
+def _stream(parameters: StreamParameters, service: RunningService, folder: Path | None) -> dict[str, Any]:
     with _publisher(parameters, service.publish_address, folder) as link:
         wait_for(lambda: service.ingest().get("documents", {}).get("stop"), _HEARD_S, "ingest heard no document")
         before = service.cpu_seconds()
@@ -129,7 +129,7 @@ def _publisher(parameters: StreamParameters, address: str, folder: Path | None) 
         link.close()
 
 
-def _watch(run_uid: str, link: Connection, service: StreamService) -> tuple[NDArray[np.float64], Sent]:
+def _watch(run_uid: str, link: Connection, service: RunningService) -> tuple[NDArray[np.float64], Sent]:
     """Looks at the catalogue until the acquisition has ended there, or nothing is added any more.
 
     Returns (look, 2) float64: seconds since the epoch and frames stored by then; and what the publisher sent.
@@ -163,7 +163,7 @@ def lag_seconds(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[
     }
 
 
-def count_wrong(service: StreamService, run_uid: str, stored: int) -> int:
+def count_wrong(service: RunningService, run_uid: str, stored: int) -> int:
     """Stored frames that are not the one that was sent in their place."""
     wrong = 0
     for first in range(0, stored, _READ_FRAMES):

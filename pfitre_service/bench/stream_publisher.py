@@ -17,7 +17,7 @@ from pfitre_service.bench.stream_detectors import FileDetector, InlineDetector, 
 
 _GREETING_S = 0.2
 _SMALL, _SMALL_FRAMES, _SMALL_RATE = (256, 256), 60, 100.0
-_FIRST_ANGLE, _LAST_ANGLE = -70.0, 70.0
+FIRST_ANGLE, LAST_ANGLE = -70.0, 70.0
 
 Publish = Callable[[str, dict[str, Any]], None]
 
@@ -47,9 +47,7 @@ def publish(
     from bluesky.callbacks.zmq import Publisher
 
     with closing(Publisher(address)) as publisher:
-        while not link.poll(_GREETING_S):
-            _publish_empty_run(publisher)
-        link.recv()
+        greet(publisher, link)
         if folder is not None:
             publish_run(publisher, InlineDetector(_SMALL), _SMALL_FRAMES, _SMALL_RATE)
         with closing(InlineDetector(shape) if folder is None else FileDetector(shape, folder)) as detector:
@@ -57,12 +55,15 @@ def publish(
         link.recv()  # what is still on its way in the socket would be lost with it
 
 
-def _publish_empty_run(publish: Publish) -> None:
+def greet(publish: Publish, link: Connection) -> None:
+    """Sends empty runs until `link` says that one has arrived."""
     from event_model import compose_run
 
-    run = compose_run(metadata={"plan_name": "bench_greeting"})
-    publish("start", run.start_doc)
-    publish("stop", run.compose_stop())
+    while not link.poll(_GREETING_S):
+        run = compose_run(metadata={"plan_name": "bench_greeting"})
+        publish("start", run.start_doc)
+        publish("stop", run.compose_stop())
+    link.recv()
 
 
 def publish_run(
@@ -85,7 +86,7 @@ def publish_run(
     for name, document in detector.announce(run):
         publish(name, document)
     begin = time.monotonic()
-    for number, angle in enumerate(np.linspace(_FIRST_ANGLE, _LAST_ANGLE, frames)):
+    for number, angle in enumerate(np.linspace(FIRST_ANGLE, LAST_ANGLE, frames)):
         time.sleep(max(0.0, begin + number / rate - time.monotonic()))  # the detector's clock
         times[number] = time.time()
         documents, values = detector.expose(stream.descriptor_doc, number)

@@ -101,9 +101,9 @@ def stream(
       pfitre bench stream --file
       pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
     """
+    from pfitre_service.bench.running_service import PORTS
     from pfitre_service.bench.stream import StreamParameters, run
     from pfitre_service.bench.stream_display import render
-    from pfitre_service.bench.stream_service import PORTS
     from pfitre_service.service.ports import free_ports
 
     Logging.set_up(logging.WARNING)
@@ -114,6 +114,37 @@ def stream(
         file=file,
     )
     result = run(parameters, free_ports(PORTS), folder)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+@app.command()
+def page(
+    revisions: Annotated[int, typer.Option(min=30, help="Drawn by the page whose memory is looked at.")] = 200,
+    pages: Annotated[int, typer.Option(min=1, help="That watch one live tomogram.")] = 10,
+    live_size: Annotated[int, typer.Option(min=32, help="Slices, rows and columns of that tomogram.")] = 256,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each of four blocks, without and with pages.")] = 60.0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Disk to use: temporary folders are made here.  [default: the system's]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The page in headless Chromium on a live scan: first picture, delay, memory, and what many pages cost the worker.
+
+    Examples:
+      pfitre bench page
+      pfitre bench page --pages 3 --live-size 128 --seconds 20 --json
+    """
+    from pfitre_service.bench.page import PageParameters, render, run
+    from pfitre_service.bench.running_service import PORTS
+    from pfitre_service.service.ports import free_ports
+
+    Logging.set_up(logging.WARNING)
+    parameters = PageParameters(revisions=revisions, pages=pages, live_size=live_size, seconds=seconds)
+    ports = free_ports(2 * PORTS)
+    result = run(parameters, (ports[:PORTS], ports[PORTS:]), folder)
     if as_json:
         print_json(result)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from bluesky.callbacks.zmq import Publisher
 from numpy.typing import NDArray
+from playwright.sync_api import sync_playwright
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import ServiceError
@@ -38,6 +40,7 @@ from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume, bin_volume
 from pfitre_service.twin.sources import SimulatedScan
 
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 ROWS, COLUMNS = 12, 32
 ANGLES = wedge_angles(missing=80.0, step=4.0)
 QUICK = {"worker": {"publish_interval_s": 0.1, "poll_interval_s": 0.05}}
@@ -322,6 +325,29 @@ def pfitre(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium of the system; WebGL is drawn by its software."""
+    chromium = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    assert chromium, "these tests need Chromium: `make test` installs it as root; else: apt-get install chromium"
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def keep_picture(tmp_path: Path, pytestconfig: pytest.Config) -> Callable[[str, bytes], None]:
+    """Keeps a PNG with the test's files, and in docs/images where pytest was asked for it."""
+    folder = IMAGES if pytestconfig.getoption("--keep-pictures") else tmp_path
+
+    def keep(name: str, png: bytes) -> None:
+        (folder / name).write_bytes(png)
+
+    return keep
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 import tempfile
 import threading
 import zipfile
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from playwright.sync_api import sync_playwright
 from tiled.client import from_uri
 
 pytestmark = pytest.mark.slow
@@ -38,16 +36,6 @@ def final(service, documents):
 @pytest.fixture(scope="module")
 def volume(service, final):
     return service.reader(final).volume()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
-    assert chromium, "these tests need Chromium: `make test` installs it as root; else: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 def check(document, final):

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bluesky import RunEngine
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from pfitre_service.model import TomogramKey
+from pfitre_service.twin.chip import layered_chip
+from pfitre_service.twin.detector import FluorescenceDetector
+from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.plans import tomo_scan, wedge_angles
+from pfitre_service.twin.project import FineVolume
+from pfitre_service.twin.sources import SimulatedScan
 
 pytestmark = pytest.mark.slow
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SHAPE = (12, 32, 32)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
-    assert chromium, "these tests need Chromium: `make test` installs it as root; else: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 class LiveScan:
@@ -122,6 +116,26 @@ class Watched:
             self.page.wait_for_timeout(20)
         return picture
 
+    def solid(self) -> str:
+        """The 3-D picture's pixels once it is drawn and rests, 64 x 64 of them."""
+        self.page.wait_for_function(
+            """() => {
+            const canvas = document.querySelector('.solid canvas'), drawn = Number(canvas?.dataset.drawn ?? 0);
+            const rests = drawn > 0 && drawn === window.drawnBefore;
+            window.drawnBefore = drawn;
+            return rests;
+        }""",
+            polling=300,
+        )
+        return self.page.evaluate(SOLID)
+
+    def changed_solid(self, before: str) -> str:
+        """The first 3-D picture that is another one."""
+        ends_at = time.monotonic() + 30
+        while (picture := self.solid()) == before:
+            assert time.monotonic() < ends_at, "the 3-D picture stayed as it was"
+        return picture
+
     def drawn_after(self, revision: int) -> int:
         """The first revision beyond this one that is drawn."""
         self.page.wait_for_function(
@@ -142,6 +156,19 @@ def watch(browser):
     yield start
     for context in contexts:
         context.close()
+
+
+class ChipScan:
+    """A chip large enough to look at."""
+
+    def __init__(self) -> None:
+        volume = layered_chip((48, 192, 192)) * np.float32(0.05)
+        source = SimulatedScan(FineVolume.of(volume, oversampling=2), FluorescenceDetector())
+        self._stage = RotationStage(name="rotation")
+        self._detector = TomoDetector(name="detector", source=source, stage=self._stage, exposure_s=0.02)
+
+    def plan(self) -> Any:
+        return tomo_scan(self._detector, self._stage, wedge_angles(missing=80.0, step=2.5), sample="chip")
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +251,51 @@ def test_a_hand_moves_the_cross_hair_the_window_and_the_zoom(service, final, wat
     browser.wait_for_function("() => !location.hash.includes('low=')")
 
 
+def test_the_volume_turns_and_is_cut_in_three_dimensions_and_the_link_brings_it_back(service, final, watch):
+    page = watch(service)
+    browser = page.open(f"#t={final}")
+    page.drawn_after(0)
+    assert not any("vendored" in url for url in page.requests), "three.js is for those who look at 3-D"
+    browser.locator("#panels canvas").first.focus()
+    browser.keyboard.press("v")
+    whole = page.solid()
+    browser.get_by_label("Cut along y: whole is kept").click()
+    browser.wait_for_function("() => location.hash.includes('cuty=below')")
+    cut = page.changed_solid(whole)
+    browser.locator(".solid canvas").focus()
+    browser.keyboard.press("ArrowRight")
+    browser.wait_for_function("() => location.hash.includes('around=')")
+    turned = page.changed_solid(cut)
+    again = watch(service)
+    again.open(browser.evaluate("() => location.hash"))
+    assert again.solid() == turned
+    browser.get_by_label("How 3-D is drawn").select_option("maximum")
+    page.changed_solid(turned)
+    browser.get_by_role("button", name="3-D").click()
+    assert browser.locator(".solid").count() == 0
+    assert page.outside == again.outside == []
+    assert page.complaints == again.complaints == []
+
+
+def test_the_pictures_of_the_documents(start_service, tmp_path, watch, keep_picture):
+    with start_service(tmp_path, {"prior": {"name": "tv"}}) as service:
+        page = watch(service, color_scheme="dark")
+        browser = page.open("#colours=viridis")
+        scan = LiveScan(service, ChipScan(), stops=(20,))
+        scan.reach(20)
+        page.drawn_after(1)
+        browser.locator("#panels canvas").first.wait_for()
+        keep_picture("page-live.png", browser.screenshot())
+        scan.go_on(20)
+        key = scan.end()
+        lit = watch(service, color_scheme="light")
+        browser = lit.open(f"#t={key}&3d=solid&cuty=below&compare=swipe&other=physics&swipe=50")
+        browser.wait_for_function("() => document.getElementById('what').textContent.includes('final')")
+        lit.solid()
+        keep_picture("page-final.png", browser.screenshot())
+        assert page.complaints == lit.complaints == []
+
+
 def test_the_list_finds_tomograms_and_the_themes_are_readable(service, final, watch):
     page = watch(service)
     browser = page.open()
@@ -234,7 +306,6 @@ def test_the_list_finds_tomograms_and_the_themes_are_readable(service, final, wa
     browser.wait_for_function("() => document.querySelectorAll('#list li').length === 0")
     browser.get_by_label("Find a tomogram").fill(str(final)[:8])
     browser.wait_for_function("() => document.querySelectorAll('#list li').length === 1")
-    IMAGES.mkdir(exist_ok=True)
     for theme in ("dark", "light"):
         if browser.evaluate("() => document.documentElement.dataset.theme") != theme:
             browser.get_by_role("button", name="Theme").click()
@@ -263,6 +334,12 @@ def test_a_restart_of_the_service_is_survived_by_the_page(
         LiveScan(service, small_scan()).end()
         page.page.wait_for_function(f"() => document.querySelectorAll('#list li').length === {before + 1}")
 
+
+SOLID = """() => {
+  const small = new OffscreenCanvas(64, 64).getContext('2d');
+  small.drawImage(document.querySelector('.solid canvas'), 0, 0, 64, 64);
+  return Array.from(small.getImageData(0, 0, 64, 64).data, (byte) => byte.toString(16)).join("");
+}"""
 
 # Every element with text of its own against the colour behind it (WCAG 2.2, section 1.4.3).
 CONTRAST = """() => {

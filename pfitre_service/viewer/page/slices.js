@@ -4,7 +4,7 @@ import * as tiled from "./tiled.js";
 import { window_of } from "./colours.js";
 import { CUTS, Panel } from "./panel.js";
 import { Solid } from "./solid.js";
-import { changeOf, chosen, clamp, PICTURES, revisionOf, soon, view, writeLink } from "./state.js";
+import { changeOf, chosen, clamp, PICTURES, revisionOf, shown, soon, view, writeLink } from "./state.js";
 
 const KEPT = 60; // slices; 60 of 512 x 512 are 63 MB
 const $ = (id) => document.getElementById(id);
@@ -74,7 +74,7 @@ export async function showSlices() {
     showWindow();
     const revision = revisionOf(chosen.picture);
     $("panels").dataset.revision = revision ?? "";
-    performance.mark("pfitre-drawn", { detail: { revision } });
+    performance.mark("pfitre-drawn", { detail: { revision, published: shown.children[chosen.picture]?.metadata?.time } });
     if (performance.getEntriesByName("pfitre-drawn").length > 50) performance.clearMarks("pfitre-drawn");
     await solid?.refresh();
   } catch (error) {

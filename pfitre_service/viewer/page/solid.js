@@ -75,16 +75,16 @@ export class Solid {
 
   /** Fetches the picture again where another revision is stored; at once for another picture, else not too often. */
   async refresh() {
-    const name = chosen.picture, revision = revisionOf(name), key = `${chosen.id} ${name} ${changeOf(name)}`;
-    if (revision == null || key === this.key) return this.paint();
+    const name = chosen.picture, revision = revisionOf(name), wanted = `${chosen.id} ${name} ${changeOf(name)}`;
+    if (revision == null || wanted === this.wanted) return this.paint();
     if (this.picture === `${chosen.id} ${name}` && performance.now() - this.fetched < PAUSE_MS) return soon("solid", () => this.closed || this.refresh(), PAUSE_MS);
-    Object.assign(this, { key, picture: `${chosen.id} ${name}`, fetched: performance.now() });
+    Object.assign(this, { wanted, picture: `${chosen.id} ${name}`, fetched: performance.now() });
     const shape = view.shape, step = Math.ceil(Math.max(...shape) / LONGEST);
     const values = await tiled.thinned(chosen.id, name, step).catch((error) => {
-      if (this.key === key) this.key = null;
+      if (this.wanted === wanted) this.wanted = null;
       throw error;
     });
-    if (this.key !== key || this.closed) return undefined;
+    if (this.wanted !== wanted || this.closed) return undefined;
     this.values = values;
     this.shape = shape.map((size) => Math.ceil(size / step));
     this.window = null;

@@ -128,9 +128,7 @@ def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, 
     assert solver.errors.result == pytest.approx(alone.errors.result, rel=0.05)
 
 
-def test_what_is_shown_while_angles_come_is_never_clearly_worse_than_without_the_network(
-    truth, measure
-):
+def test_what_is_shown_while_angles_come_is_never_clearly_worse_than_without_the_network(truth, measure):
     angles = torch.arange(-80.0, 80.0, 4.0, dtype=torch.float64)
     geometry = ScanGeometry.of(rows=2, columns=SIZE)
     rows, held = measure(geometry, truth, angles, 0.03), torch.arange(len(angles)) % 8 == 4

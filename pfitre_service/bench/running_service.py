@@ -23,7 +23,7 @@ PORTS = 8
 """So many free ports a service needs."""
 
 
-class StreamService:
+class RunningService:
     """What the benchmark asks of a running service, from outside, as anybody might."""
 
     def __init__(self, data_dir: Path, ports: Sequence[int]) -> None:
@@ -32,7 +32,8 @@ class StreamService:
         self.publish_address = f"127.0.0.1:{publish}"
         self.data_dir = data_dir
         self._health = f"http://127.0.0.1:{health[0]}/health"
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{tiled}/api/v1/", timeout=20.0)
+        self.url = f"http://127.0.0.1:{tiled}"
+        self._client = httpx.Client(base_url=f"{self.url}/api/v1/", timeout=20.0)
         self.settings = [
             f"tiled.port={tiled}",
             f"proxy.publish={self.publish_address}",
@@ -78,6 +79,14 @@ class StreamService:
         metadata = answer.raise_for_status().json()["data"]["attributes"]["metadata"]
         counts = metadata.get("counts") or {}
         return int(counts.get("projection", 0)), metadata.get("state") != "receiving"
+
+    def progress(self, run_uid: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of the table of progress, by name; empty before the first step."""
+        params = {"format": "application/json", "column": list(columns)}
+        answer = self._client.get(f"table/full/tomograms/{run_uid}/progress", params=params)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return {}
+        return dict(answer.raise_for_status().json())
 
     def first_pixels(self, run_uid: str, first: int, stop: int) -> bytes:
         """The first two pixels of the stored frames `first` to `stop`, uint16."""
