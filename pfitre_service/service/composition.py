@@ -94,6 +94,6 @@ def process_specs(settings: Settings) -> list[ProcessSpec]:
         "proxy": ProcessSpec("proxy", proxy_process, health.proxy),
         "ingest": ProcessSpec("ingest", ingest_process, health.ingest, (*catalog, *proxy), start_s),
         "worker": ProcessSpec("worker", worker_process, health.worker, catalog, start_s, heartbeat_timeout_s=300.0),
-        "epics": ProcessSpec("epics", epics_process, health.epics, catalog, start_s, heartbeat_timeout_s=120.0),
+        "epics": ProcessSpec("epics", epics_process, health.epics, catalog, start_s, heartbeat_timeout_s=300.0),
     }
     return [specs[name] for name in (*catalog, *proxy, "ingest", "worker", *epics)]
