@@ -98,6 +98,21 @@ class WorkerSettings(Branch):
     """Frames read from the catalogue at a time."""
 
 
+class EpicsSettings(Branch):
+    """Slices and status as EPICS process variables over PV Access, for ImageJ and Phoebus (needs the extra `pva`)."""
+
+    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_:.-]{0,49})?$")
+    """Beginning of their names, such as `XF18:pfitre:`; empty: there are none."""
+    interfaces: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1)
+    """Addresses of this machine to listen on. Anything but loopback opens them, unencrypted, to the network."""
+    port: int = Field(default=5075, ge=0, le=65535)
+    """TCP port; where it is taken, another one, which clients find by search. 0 takes a free one."""
+    search_port: int = Field(default=5076, ge=0, le=65535)
+    """UDP port on which clients search."""
+    poll_interval_s: float = Field(default=0.5, gt=0.0)
+    """How often the catalogue is asked for a new revision: one small request. Slices are read when there is one."""
+
+
 class HealthSettings(Branch):
     """host:port on which each process answers `GET /health`."""
 
@@ -111,6 +126,8 @@ class HealthSettings(Branch):
     """Documents in."""
     worker: str = "127.0.0.1:8024"
     """The solver."""
+    epics: str = "127.0.0.1:8025"
+    """The process variables, where `epics.prefix` asks for them."""
 
 
 class Settings(Branch):
@@ -140,6 +157,8 @@ class Settings(Branch):
     """The prior."""
     worker: WorkerSettings = WorkerSettings()
     """The worker process."""
+    epics: EpicsSettings = EpicsSettings()
+    """Process variables."""
     health: HealthSettings = HealthSettings()
     """Health endpoints."""
 

@@ -59,7 +59,14 @@ def demo(
 
 
 @app.command()
-def serve(profile: ProfileOption = None, data_dir: DataOption = None, set_: SetOption = None) -> None:
+def serve(
+    profile: ProfileOption = None,
+    data_dir: DataOption = None,
+    epics: Annotated[
+        str | None, typer.Option(metavar="PREFIX", help="Offer slices and status as process variables (PV Access).")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
     """Runs the service until it is stopped (Ctrl-C or SIGTERM): Tiled, 0MQ proxy, ingest and worker under a supervisor.
 
     Point RunEngines at the proxy: RE.subscribe(bluesky.callbacks.zmq.Publisher("127.0.0.1:5567"))
@@ -68,16 +75,18 @@ def serve(profile: ProfileOption = None, data_dir: DataOption = None, set_: SetO
       pfitre serve
       pfitre serve --profile profiles/sim --data-dir /data/pfitre
       pfitre serve --set tiled.port=8020 --set worker.device=cuda:0
+      pfitre serve --epics XF18:pfitre:
     """
     from pfitre_service.service.serve import run_service
 
     level = Logging.set_up(logging.INFO)
-    sys.exit(run_service(settings_of(profile, data_dir, set_), log_level=level))
+    chosen = [*(set_ or []), *([] if epics is None else [f"epics.prefix={epics}"])]
+    sys.exit(run_service(settings_of(profile, data_dir, chosen), log_level=level))
 
 
 @app.command()
 def process(
-    name: Annotated[str, typer.Argument(help="tiled, proxy, ingest or worker.")],
+    name: Annotated[str, typer.Argument(help="tiled, proxy, ingest, worker or epics.")],
     profile: ProfileOption = None,
     data_dir: DataOption = None,
     set_: SetOption = None,

@@ -4,6 +4,7 @@
     proxy    0MQ in and out for RunEngines (left out where the beamline has one)
     ingest   documents in, frames stored
     worker   frames in, volume out
+    epics    slices and status as process variables (only where `epics.prefix` is set)
 
 `pfitre serve` runs them under one supervisor; in containers `pfitre process NAME` runs each alone.
 """
@@ -64,11 +65,20 @@ def worker_process(settings: Settings, context: ProcessContext) -> None:
     run_worker(settings, context)
 
 
+def epics_process(settings: Settings, context: ProcessContext) -> None:
+    """The process variables. They give way as the solver does."""
+    os.nice(_WORKER_NICENESS)
+    from pfitre_service.service.epics import run_epics  # p4p, an extra
+
+    run_epics(settings, context)
+
+
 PROCESSES: dict[str, ProcessMain] = {
     "tiled": tiled_process,
     "proxy": proxy_process,
     "ingest": ingest_process,
     "worker": worker_process,
+    "epics": epics_process,
 }
 
 
@@ -77,11 +87,13 @@ def process_specs(settings: Settings) -> list[ProcessSpec]:
     embedded = settings.tiled.uri is None
     catalog = ("tiled",) if embedded else ()
     proxy = ("proxy",) if settings.proxy.enabled else ()
+    epics = ("epics",) if settings.epics.prefix else ()
     health, start_s = settings.health, settings.tiled.start_timeout_s
     specs = {
         "tiled": ProcessSpec("tiled", tiled_process, health.tiled, start_timeout_s=start_s),
         "proxy": ProcessSpec("proxy", proxy_process, health.proxy),
         "ingest": ProcessSpec("ingest", ingest_process, health.ingest, (*catalog, *proxy), start_s),
         "worker": ProcessSpec("worker", worker_process, health.worker, catalog, start_s, heartbeat_timeout_s=300.0),
+        "epics": ProcessSpec("epics", epics_process, health.epics, catalog, start_s, heartbeat_timeout_s=300.0),
     }
-    return [specs[name] for name in (*catalog, *proxy, "ingest", "worker")]
+    return [specs[name] for name in (*catalog, *proxy, "ingest", "worker", *epics)]

@@ -179,6 +179,17 @@ class Catalog:
             if len(page) < _PAGE:
                 return entries
 
+    def newest_entry(self, search: int = 20) -> tuple[TomogramKey, dict[str, Any]] | None:
+        """The newest tomogram with its metadata, runs of flats and darks alone left out; None where there is none among
+        the newest `search`. One request, and one more for each that is left out."""
+        for place in range(search):
+            page = nodes.list_nodes(self._wire, layout.ROOT, limit=1, offset=place, newest_first=True)
+            if not page:
+                return None
+            if page[0].metadata.get("status") != "references":
+                return TomogramKey(page[0].key), page[0].metadata
+        return None
+
     def summaries(self, newest: int = 20) -> list[TomogramSummary]:
         """The newest tomograms, newest last. One request, and one more for each that has not come to its end."""
         containers = nodes.list_nodes(self._wire, layout.ROOT, limit=newest, newest_first=True)

@@ -110,6 +110,12 @@ def test_a_port_in_use_is_named(pfitre, own_settings, arguments_for, tmp_path, s
         ([], {"PFITRE_TILED__PROT": "1"}, "PFITRE_TILED__PROT"),
         (["--set", "proxy.subscribe=127.0.0.1:9"], {}, "set both to the same"),
         (["--set", "proxy.publish=here"], {}, "expected a 0MQ address"),
+        (["--epics", "two words"], {}, "epics.prefix: String should match pattern"),
+        (
+            ["--epics", "a:", "--set", 'epics.interfaces=["eth0"]'],
+            {},
+            "epics.interfaces must be addresses of this machine",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_in_one_line(pfitre, tmp_path, arguments, environment, said):

@@ -85,7 +85,7 @@ def test_a_process_with_the_wrong_key_says_so_and_ends(process_alone, own_settin
 def test_a_process_that_is_none_is_named(pfitre):
     result = pfitre("process", "viewer")
     assert result.returncode == 1
-    assert result.stderr == "pfitre: there is no process 'viewer'; choose one of tiled, proxy, ingest, worker\n"
+    assert result.stderr == "pfitre: there is no process 'viewer'; choose one of tiled, proxy, ingest, worker, epics\n"
 
 
 def test_a_run_engine_s_own_process_can_feed_the_service(service, RE, small_scan):

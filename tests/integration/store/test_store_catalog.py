@@ -24,6 +24,17 @@ def test_tomograms_are_listed_newest_last(catalog, key):
     assert [s.key.id for s in catalog.summaries(2)] == [f"{key.id}-z-first", f"{key.id}-a-second"]
 
 
+def test_the_newest_entry_is_no_run_of_flats_and_darks(catalog, key):
+    shown, references = TomogramKey(f"{key.id}-shown"), TomogramKey(f"{key.id}-references")
+    catalog.create(shown, {"sample": "cu23"})
+    catalog.create(references, {})
+    assert catalog.newest_entry()[0] == references
+    catalog.result_writer(references).status("references", "2 flats and 2 darks")
+    newest, metadata = catalog.newest_entry()
+    assert (newest, metadata["sample"]) == (shown, "cu23")
+    assert catalog.newest_entry(search=1) is None
+
+
 def test_a_summary_tells_frames_acquisition_status_and_revision(catalog, key, make_frames):
     catalog.create(key, {"sample": "cu23"}, expected_frames=9)
     before = catalog.summary(key)
