@@ -19,7 +19,8 @@ from pfitre_service.service.connection import catalog_url
 from pfitre_service.service.demo_picture import draw
 from pfitre_service.service.demo_scans import ShownScan
 from pfitre_service.service.demo_watch import Watch
-from pfitre_service.service.engine import Engine, EngineParameters
+from pfitre_service.service.engine import Engine
+from pfitre_service.service.engine_parameters import EngineParameters
 from pfitre_service.service.session import stored_references
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import TomogramReader

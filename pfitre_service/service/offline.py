@@ -15,7 +15,10 @@ from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.recon.calibration import Calibration
-from pfitre_service.service.engine import Engine, EngineParameters, first_calibration, given_axis
+from pfitre_service.service.calibration_search import first_calibration, given_axis
+from pfitre_service.service.detector_columns import of_detector
+from pfitre_service.service.engine import Engine
+from pfitre_service.service.engine_parameters import EngineParameters
 from pfitre_service.service.trust import Statement
 
 logger = logging.getLogger(__name__)
@@ -44,8 +47,9 @@ class Reconstruction:
     history: tuple[Progress, ...]
     """One row a step; the held-out error in the last one is the volume's before the held-out angles were given back."""
     geometry: ScanGeometry
+    """Of the volume: after region of interest and bins."""
     calibration: Calibration
-    """Rotation axis and shifts that were used, and where they come from."""
+    """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
     prior: str
     warnings: tuple[str, ...]
 
@@ -125,7 +129,7 @@ def reconstruct(
         preview=pictures.preview,
         history=tuple(history),
         geometry=engine.geometry,
-        calibration=engine.calibration,
+        calibration=of_detector(engine.calibration, chosen.preprocess),
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
     )

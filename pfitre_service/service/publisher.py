@@ -16,7 +16,7 @@ from typing import Any
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Progress, TomogramKey
-from pfitre_service.service.engine import Pictures
+from pfitre_service.service.pictures import Pictures
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import StoreUnavailableError
 from pfitre_service.store.result import ResultWriter

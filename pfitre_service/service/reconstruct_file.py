@@ -13,7 +13,7 @@ from pfitre_service.config import Settings
 from pfitre_service.ingest import StoredScan, read_scan
 from pfitre_service.model import Progress as Step
 from pfitre_service.recon.calibration import Calibration
-from pfitre_service.service.engine import use_threads
+from pfitre_service.service.device import use_threads
 from pfitre_service.service.offline import Reconstruction, reconstruct
 from pfitre_service.service.results import check_output, write_result
 
@@ -112,7 +112,7 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
     return {
         "file": scan.source,
         "output": output,
-        "axis": result.geometry.axis,
+        "axis": result.calibration.axis,
         "axis_origin": result.calibration.axis_origin,
         "axis_uncertainty": result.calibration.axis_uncertainty,
         "projections_shifted": sum(shift != 0 for shift in result.calibration.shifts),

@@ -60,7 +60,7 @@ def _provenance(result: Reconstruction, source: str) -> dict[str, Any]:
         "source": source,
         "prior": result.prior,
         "axis_order": "z, y, x",
-        "rotation_axis": result.geometry.axis,
+        "rotation_axis": result.calibration.axis,
         "rotation_axis_origin": result.calibration.axis_origin,
         "projection_shifts": list(result.calibration.shifts),
         "angles_used": last.angles_used,

@@ -13,11 +13,14 @@ import numpy as np
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import FrameBatch, Progress, Role, ScanGeometry, TomogramKey
+from pfitre_service.model import FrameBatch, Progress, Role, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
-from pfitre_service.recon.calibration import Calibration
-from pfitre_service.service.engine import MINIMUM_ANGLES, Engine, EngineParameters, first_calibration, given_axis
+from pfitre_service.service.calibration_search import first_calibration, given_axis
+from pfitre_service.service.engine import MINIMUM_ANGLES, Engine
+from pfitre_service.service.engine_parameters import EngineParameters
 from pfitre_service.service.publisher import Publisher, Status
+from pfitre_service.service.resuming import continued, resumed_calibration
+from pfitre_service.service.session_status import final_reason, how_it_ended, status_fields
 from pfitre_service.store.catalog import TomogramSummary
 from pfitre_service.store.reader import TomogramReader
 
@@ -74,11 +77,14 @@ class Session:
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
         self._bring_in()
-        if self._all_is_in and not self._take_out_stripes() and not self._closed:
-            self._close()
+        if self._all_is_in and not self._take_out_stripes():
+            if self.engine is not None:
+                self.engine.calibrate(at_last=True)
+            if self._all_is_in and not self._closed:
+                self._close()
         engine = self.engine
         if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
-            self.progress = _continued(engine.step(), self._before)
+            self.progress = continued(engine.step(), self._before)
             self._publisher.submit(self.key, rows=[self.progress])
         self._publish_if_due()
 
@@ -114,7 +120,7 @@ class Session:
 
     @property
     def _reason(self) -> str:
-        return "" if self._summary is None else _how_it_ended(self._summary)
+        return "" if self._summary is None else how_it_ended(self._summary)
 
     @property
     def _new_references(self) -> bool:
@@ -133,8 +139,8 @@ class Session:
             self._read_batch(engine.stored, engine.add)
         if engine.wanted_again is not None:
             self._read_batch(engine.wanted_again, engine.add_again)
-        if not self._closed:
-            engine.calibrate(at_last=self._ended and self.unread <= 0)
+        if not self._ended:
+            engine.calibrate()
 
     @property
     def _all_is_in(self) -> bool:
@@ -199,6 +205,7 @@ class Session:
             given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
             stored = stored if given is None else replace(stored, axis=given)
             geometry = region_geometry(stored, self._settings.preprocess)
+            first = first_calibration(geometry, given, self._settings.calibration)
             self.engine = Engine(
                 geometry,
                 EngineParameters(
@@ -210,19 +217,12 @@ class Session:
                     prior=self._settings.prior,
                     calibration=self._settings.calibration,
                 ),
-                self._first_calibration(summary, geometry, given),
+                first,
+                resumed=resumed_calibration(summary, first, self._settings.preprocess),
             )
             self._begin_search(None)
             self._publisher.submit(self.key, shape=geometry.volume_shape)
         return self.engine
-
-    def _first_calibration(self, summary: TomogramSummary, geometry: ScanGeometry, given: float | None) -> Calibration:
-        """By the run and the settings; or what a worker before this one had come to, where that began alike."""
-        first = first_calibration(geometry, given, self._settings.calibration)
-        before = Calibration.of_document(summary.metadata.get("calibration") or {})
-        if before is None or (before.axis_origin == "given") != (first.axis_origin == "given"):
-            return first
-        return first if first.axis_origin == "given" and before.axis != first.axis else before
 
     def _close(self) -> None:
         self._closed = True
@@ -240,64 +240,27 @@ class Session:
 
     def _publish_if_due(self) -> None:
         engine, now = self.engine, time.monotonic()
-        if engine is None or engine.revision == self._published_revision:
+        if engine is None or engine.shown_revision == self._published_revision:
             return
         final = engine.phase == "final"
         interval = self._settings.worker.publish_interval_s
         if not final and engine.revision > 1 and now - self._published_at < interval and not engine.settled:
             return
-        self._published_at, self._published_revision = now, engine.revision
+        self._published_at, self._published_revision = now, engine.shown_revision
         self._state = "final" if final else "iterating"
-        reason = self._final_reason(engine) if final else ""
+        reason = final_reason(engine, self._reason) if final else ""
         pictures = engine.pictures()
         statement = {} if pictures.statement is None else {"trust": pictures.statement.document()}
         status = Status(self._state, reason, self._fields() | statement)
         self._publisher.submit(self.key, pictures=(self._revision(engine), pictures), status=status)
 
+    def _fields(self) -> dict[str, Any]:
+        revision = 0 if self.engine is None else self._revision(self.engine)
+        return status_fields(self.engine, self.progress, revision, self._settings)
+
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""
-        return engine.revision + (0 if self._before is None else self._before.revision)
-
-    def _final_reason(self, engine: Engine) -> str:
-        left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
-        left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
-        return f"{engine.used} of {engine.stored} projections used{left_out}; {self._reason}"
-
-    def _fields(self) -> dict[str, Any]:
-        engine = self.engine
-        if engine is None:
-            return {"frames_used": 0}
-        progress = {} if self.progress is None else asdict(self.progress)
-        return {
-            "frames_used": engine.used,
-            "frames_unusable": engine.unusable,
-            "revision": self._revision(engine),
-            "prior": engine.prior_name,
-            "weights_sha256": engine.weights_sha256,
-            "device": str(engine.device),
-            "calibration": engine.calibration.document(),
-            "warnings": list(engine.warnings)[:50],
-            "progress": {name: _finite(value) for name, value in progress.items()},
-            "parameters": {
-                "calibration": asdict(self._settings.calibration),
-                "recon": asdict(self._settings.recon),
-                "prior": self._settings.prior.model_dump(mode="json"),
-                "preprocess": asdict(self._settings.preprocess),
-                "heldout_every": self._settings.worker.heldout_every,
-            },
-        }
-
-
-def _continued(step: Progress, before: Progress | None) -> Progress:
-    """A step of this engine, counted on from where a worker before this one stopped."""
-    if before is None:
-        return step
-    return replace(
-        step,
-        revision=step.revision + before.revision,
-        iterations=step.iterations + before.iterations,
-        seconds=step.seconds + before.seconds,
-    )
+        return engine.shown_revision + (0 if self._before is None else self._before.revision)
 
 
 def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
@@ -307,14 +270,3 @@ def stored_references(reader: TomogramReader, parameters: PreprocessParameters) 
         images = [batch.images for batch in source.batches(role)]
         stacks[role] = np.concatenate(images) if images else None
     return References.of(stacks["flat"], stacks["dark"], parameters)
-
-
-def _how_it_ended(summary: TomogramSummary) -> str:
-    reason = f" ({summary.reason})" if summary.reason else ""
-    expected = summary.expected_frames
-    of_expected = f" of {expected} announced" if expected is not None else ""
-    return f"scan {summary.acquisition}{reason} with {summary.frames['projection']}{of_expected} projections"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

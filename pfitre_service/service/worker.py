@@ -19,7 +19,9 @@ from pfitre_service.config import Settings
 from pfitre_service.errors import InputError, StoreError
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.connection import connect_catalog
-from pfitre_service.service.engine import Engine, EngineParameters, choose_device, use_threads
+from pfitre_service.service.device import choose_device, use_threads
+from pfitre_service.service.engine import Engine
+from pfitre_service.service.engine_parameters import EngineParameters
 from pfitre_service.service.process import ProcessContext
 from pfitre_service.service.publisher import Publisher
 from pfitre_service.service.session import Session

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pfitre_service.model import Progress
-from pfitre_service.service.engine import Pictures
+from pfitre_service.service.pictures import Pictures
 from pfitre_service.service.publisher import Publisher, Status
 
 

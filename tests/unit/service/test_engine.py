@@ -10,11 +10,14 @@ import torch
 
 from pfitre_service.config import PriorSettings
 from pfitre_service.errors import InputError, SettingsError
-from pfitre_service.model import FrameBatch
+from pfitre_service.model import FrameBatch, ScanGeometry
 from pfitre_service.preprocess import References
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
-from pfitre_service.service.engine import Engine, EngineParameters, choose_device
+from pfitre_service.service.device import choose_device
+from pfitre_service.service.engine import Engine
+from pfitre_service.service.engine_parameters import EngineParameters
+from pfitre_service.twin.beamlines.raster_sample import raster_sample
 from pfitre_service.twin.project import project
 
 
@@ -177,21 +180,19 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     assert (late.stored, late.used) == (early.stored, early.used)
 
 
-@pytest.mark.parametrize(("prior", "heldout_every"), [("none", 8), ("tv", 0)])
+@pytest.mark.parametrize(("prior", "heldout_every"), [("none", 8), ("tv", 0), ("tv", 8), ("auto", 8)])
 def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
     geometry, batch, integrals, prior, heldout_every
 ):
-    """To convergence: how many steps that takes depends on where the solver comes from."""
     images = counts(integrals) * np.linspace(0.8, 1.2, 32)
     flats = np.broadcast_to(100 + 5000 * np.linspace(0.8, 1.2, 32), (2, 8, 32))
     references = References.of(flats, np.full((2, 8, 32), 100.0))
-    recon = AdmmParameters(tolerance=1e-5, max_iterations=400)
-    parameters = EngineParameters("transmission", heldout_every, "cpu", recon=recon, prior=PriorSettings(name=prior))
+    parameters = EngineParameters("transmission", heldout_every, "cpu", prior=PriorSettings(name=prior))
     early, late = Engine(geometry, parameters), Engine(geometry, parameters)
     early.set_references(references)
     early.add(batch(images=images))
     late.add(batch(images=images))
-    for _ in range(10):
+    while not late.settled:
         late.step()
     before = late.pictures().volume
     late.set_references(references)
@@ -199,11 +200,61 @@ def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
     late.step()
     assert distance(late.pictures().volume, before) < 0.1  # the volume stays until all frames have been corrected
     late.add_again(batch(10, images=images))
+    late.step()
     for engine in (early, late):
         engine.close()
         until_final(engine)
     assert distance(early.pictures().volume, before) > 0.05
-    assert distance(late.pictures().volume, early.pictures().volume) < 1e-3
+    assert distance(late.pictures().volume, early.pictures().volume) < 1e-4
+
+
+def test_flats_that_come_after_the_end_was_begun_are_waited_for(geometry, batch, integrals):
+    images = counts(integrals)
+    references = References.of(np.full((2, 8, 32), 5100.0), np.full((2, 8, 32), 100.0))
+    parameters = EngineParameters("transmission", device="cpu", prior=PriorSettings(name="tv"))
+    early, late = Engine(geometry, parameters), Engine(geometry, parameters)
+    early.set_references(references)
+    for engine in (early, late):
+        engine.add(batch(images=images))
+        engine.close()
+    while late.phase != "refit":
+        late.step()
+    late.set_references(references)
+    while not late.settled:
+        late.step()
+    assert late.phase == "refit"
+    late.add_again(batch(images=images))
+    assert late.phase == "converging"
+    for engine in (early, late):
+        until_final(engine)
+    assert distance(late.pictures().volume, early.pictures().volume) < 1e-4
+
+
+def test_the_end_does_not_depend_on_the_way_and_nothing_worse_is_shown_on_it(geometry, batch, angles):
+    parameters = EngineParameters(device="cpu", prior=PriorSettings(name="tv"))
+    whole, pieces = Engine(geometry, parameters), Engine(geometry, parameters)
+    whole.add(batch())
+    for first in range(0, len(angles), 5):
+        pieces.add(batch(first, first + 5))
+        for _ in range(4):
+            last = pieces.step()
+    volume = pieces.pictures().volume
+    pieces.close()
+    steps, revisions = [pieces.step()], [pieces.shown_revision]
+    assert revisions == [last.revision]
+    assert (pieces.pictures().volume == volume).all()
+    while pieces.phase != "final":
+        steps.append(pieces.step())
+        revisions.append(pieces.shown_revision)
+    assert revisions == sorted(revisions)
+    assert revisions[-1] == pieces.revision
+    errors = [step.heldout_error for step, shown in zip(steps, revisions, strict=True) if shown == last.revision]
+    assert errors == [pytest.approx(last.heldout_error, rel=1e-4)] * len(errors)
+    shown_from_then_on = steps[len(errors)]
+    assert shown_from_then_on.heldout_error <= last.heldout_error or shown_from_then_on.phase == "refit"
+    whole.close()
+    until_final(whole)
+    assert distance(pieces.pictures().volume, whole.pictures().volume) < 1e-4
 
 
 def found_axis(**change):
@@ -235,6 +286,9 @@ def test_the_axis_is_found_as_the_angles_grow_and_the_volume_goes_on(geometry, h
             looked_at.append(engine.calibration.angles)
     engine.calibrate(at_last=True)
     assert looked_at == [10, 15, 25]
+    while engine.wanted_again is not None:
+        engine.add_again(FrameBatch("projection", 0, rows, angles))
+        engine.calibrate(at_last=True)
     assert engine.calibration.angles == 30
     assert engine.calibration.axis_origin == "found"
     assert engine.geometry.axis == pytest.approx(17.0, abs=0.3)
@@ -242,6 +296,61 @@ def test_the_axis_is_found_as_the_angles_grow_and_the_volume_goes_on(geometry, h
     straight = Engine(replace(geometry, axis=engine.geometry.axis), found_axis())
     straight.add(FrameBatch("projection", 0, rows, angles))
     np.testing.assert_allclose(engine.preview(), straight.preview(), atol=1e-5)
+
+
+def test_at_last_the_axis_is_found_as_if_nothing_had_been_found_before(geometry, half_turn):
+    angles, rows = half_turn
+    wrong = Calibration(13.2, "found", 0.2, tuple(np.linspace(-2, 2, 30)), 30)
+    fresh, resumed = (
+        Engine(geometry, found_axis(), Calibration(15.5, "middle"), resumed=before) for before in (None, wrong)
+    )
+    for engine in (fresh, resumed):
+        engine.add(FrameBatch("projection", 0, rows, angles))
+        engine.calibrate(at_last=True)
+        engine.add_again(FrameBatch("projection", 0, rows, angles))
+    assert fresh.calibration == resumed.calibration
+    assert fresh.calibration.axis == pytest.approx(17.0, abs=0.3)
+
+
+def hxn_scan(maps, degrees, *, wrong=None):
+    """A scan of maps that come one by one, solved as it goes on; that in row `wrong` is of a sample that has moved, and
+    is taken again at last. The engine at the end, and all axes on the way there."""
+    if wrong is not None:
+        degrees = np.append(degrees, degrees[wrong])
+        maps = np.concatenate([maps, maps[[wrong]]])
+        maps[wrong] = np.roll(maps[wrong], 5, axis=1)
+
+    def rows(first, stop):
+        return FrameBatch("projection", first, maps[first:stop], degrees[first:stop])
+
+    geometry = ScanGeometry.of(rows=maps.shape[1], columns=maps.shape[2])
+    parameters = EngineParameters(device="cpu", heldout_every=0, prior=PriorSettings(name="tv"))
+    engine, axes = Engine(geometry, parameters, Calibration(geometry.axis, "middle")), []
+    for row in range(len(maps)):
+        engine.add(rows(row, row + 1))
+        if row == 20:
+            engine.withdraw(rows(wrong, wrong + 1))
+        engine.calibrate()
+        if engine.wanted_again is not None:
+            engine.add_again(rows(0, row + 1))
+        engine.step()
+        axes.append(engine.calibration.axis)
+    engine.calibrate(at_last=True)
+    if engine.wanted_again is not None:
+        engine.add_again(rows(0, len(maps)))
+    engine.close()
+    until_final(engine)
+    return engine, axes
+
+
+def test_a_wrong_map_that_was_withdrawn_leaves_no_trace_in_axis_or_volume():
+    sample = raster_sample()
+    clean, _ = hxn_scan(sample.maps["Fe"], sample.angles)
+    redone, axes = hxn_scan(sample.maps["Fe"], sample.angles, wrong=3)
+    assert max(abs(axis - 23.5) for axis in axes) > 1  # it did harm while it was in
+    assert clean.calibration.axis == redone.calibration.axis == 23.5
+    assert clean.used == redone.used == 20
+    assert distance(redone.pictures().volume, clean.pictures().volume) < 1e-3
 
 
 def test_in_doubt_the_last_phases_say_that_the_axis_is_taken_as_the_middle(geometry, batch):
@@ -279,10 +388,11 @@ def test_withdrawn_projections_leave_no_trace(geometry, batch, phase):
     pictures = [one.preview() / one.preview().max() for one in (engine, without)]  # the scale is the solver's angles'
     np.testing.assert_allclose(*pictures, atol=1e-4)
     for one in (engine, without):
-        if one.phase != "refit":
-            one.close()
+        one.close()
+        if one.wanted_again is not None:
+            one.add_again(batch())
         until_final(one)
-    assert distance(engine.pictures().volume, without.pictures().volume) < 0.01
+    assert distance(engine.pictures().volume, without.pictures().volume) < 1e-4
 
 
 def test_projections_withdrawn_while_frames_are_added_again_are_out_of_both(geometry, batch, integrals):

@@ -102,7 +102,17 @@ def test_region_and_bins_make_a_smaller_volume_about_the_same_axis(integrals, an
     settings = Settings(preprocess=PreprocessParameters(rows=(2, 6), columns=(4, 32), bin=2))
     result = reconstruct(integrals, angles, axis=15.5, prior="none", iterations=2, device="cpu", settings=settings)
     assert result.volume.shape == (2, 14, 14)
-    assert result.geometry.axis == 5.5
+    assert (result.geometry.axis, result.calibration.axis) == (5.5, 15.5)
+
+
+def test_an_axis_that_is_found_is_told_in_columns_of_the_projections(particle):
+    angles = np.arange(0.0, 180.0, 6.0)
+    rows = project(particle, angles, axis=17.0)
+    settings = Settings(preprocess=PreprocessParameters(columns=(4, 32)))
+    result = reconstruct(rows, angles, prior="none", iterations=2, device="cpu", settings=settings)
+    assert result.calibration.axis_origin == "found"
+    assert result.calibration.axis == pytest.approx(17.0, abs=0.5)
+    assert result.calibration.axis == pytest.approx(4 + result.geometry.axis)
 
 
 def test_stripes_are_found_before_frames_are_added(particle):
