@@ -82,11 +82,17 @@ class Watched:
         self.complaints: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.add_init_script(SHIFTS)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def open(self, link: str = "") -> Page:
         self.page.goto(f"{self.url}/view/{link}")
         return self.page
+
+    @property
+    def shifted(self) -> float:
+        """Cumulative layout shift without a hand's doing (web.dev/cls: up to 0.1 is good)."""
+        return float(self.page.evaluate("() => window.shifted"))
 
     @property
     def outside(self) -> list[str]:
@@ -194,6 +200,7 @@ def test_slices_change_while_the_scan_runs_without_a_request_to_anywhere_else(
         scan.end()
         assert page.revision() > revisions[-1]
         page.changed(pictures[-1])
+        assert page.shifted < 0.1, page.page.evaluate("() => window.moved")
         assert "are inferred, not measured" in page.page.locator("#sentence").inner_text()
         assert page.outside == []
         assert page.complaints == []
@@ -312,6 +319,25 @@ def test_the_list_finds_tomograms_and_the_themes_are_readable(service, final, wa
         low = browser.evaluate(CONTRAST)
         assert low == [], f"{theme}: text under a contrast of 4.5"
     assert browser.evaluate(NAMELESS) == []
+    browser.locator(".skip").focus()
+    walked = ["skip"]
+    while walked[-1] != "against":
+        browser.keyboard.press("Tab")
+        walked.append(browser.evaluate(FOCUSED))
+        assert len(walked) < 60, walked
+    order = [
+        "skip",
+        "list-button",
+        "link-button",
+        "theme-button",
+        "help-button",
+        "search",
+        "picture",
+        "canvas",
+        "against",
+    ]
+    found = [walked.index(name) for name in order]
+    assert found == sorted(found), walked
 
 
 def test_a_restart_of_the_service_is_survived_by_the_page(
@@ -334,6 +360,13 @@ def test_a_restart_of_the_service_is_survived_by_the_page(
         LiveScan(service, small_scan()).end()
         page.page.wait_for_function(f"() => document.querySelectorAll('#list li').length === {before + 1}")
 
+
+SHIFTS = """window.shifted = 0; window.moved = []; new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) {
+    window.shifted += entry.value;
+    window.moved.push(entry.value.toFixed(3) + " " + entry.sources.map(({ node }) => node?.id || node?.nodeName).join(" "));
+  }
+}).observe({ type: "layout-shift", buffered: true });"""
 
 SOLID = """() => {
   const small = new OffscreenCanvas(64, 64).getContext('2d');
@@ -364,6 +397,11 @@ CONTRAST = """() => {
     if ((a + 0.05) / (b + 0.05) < 4.5) low.push(`${node.tagName} ${node.textContent.trim().slice(0, 30)}`);
   }
   return low;
+}"""
+
+FOCUSED = """() => {
+  const { id, className, tagName } = document.activeElement;
+  return id || className || tagName.toLowerCase();
 }"""
 
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, canvas, svg')].filter((node) =>
