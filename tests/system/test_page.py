@@ -364,7 +364,7 @@ def test_a_restart_of_the_service_is_survived_by_the_page(
 SHIFTS = """window.shifted = 0; window.moved = []; new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) {
     window.shifted += entry.value;
-    window.moved.push(entry.value.toFixed(3) + " " + entry.sources.map(({ node }) => node?.id || node?.nodeName).join(" "));
+    window.moved.push([entry.value, ...entry.sources.map(({ node }) => node?.id || node?.nodeName)].join(" "));
   }
 }).observe({ type: "layout-shift", buffered: true });"""
 
