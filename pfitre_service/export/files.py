@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pfitre_service.errors import InputError
@@ -59,9 +60,17 @@ def export_tomogram(
         StoreError: the slices could not be read.
     """
     check_target(path, kind, overwrite=overwrite)
+    with whole_or_not_at_all(path) as partial:
+        _writer(kind)(partial, tomogram, on_slices)
+
+
+@contextmanager
+def whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """Another path to write a file or folder to, which becomes `path` if the block ends well and is removed if not.
+    Raises InputError where the disk refuses."""
     partial = path.with_name(f".partial-{path.name}")
     try:
-        _writer(kind)(partial, tomogram, on_slices)
+        yield partial
         if path.is_dir():
             shutil.rmtree(path)
         partial.replace(path)

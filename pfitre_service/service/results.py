@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 import pfitre_service
 from pfitre_service.errors import InputError
+from pfitre_service.export.files import whole_or_not_at_all
 from pfitre_service.model import Progress
 from pfitre_service.service.offline import Reconstruction
 
@@ -38,19 +38,8 @@ def write_result(path: Path, result: Reconstruction, source: str) -> None:
     volume.
     Raises InputError when the disk refuses.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
+    with whole_or_not_at_all(path) as partial:
         WRITERS[path.suffix.lower()](partial, result, _provenance(result, source))
-        if path.is_dir():
-            shutil.rmtree(path)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
 
 
 def _provenance(result: Reconstruction, source: str) -> dict[str, Any]:
