@@ -27,7 +27,10 @@ def reconstruct(
     file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Result: .h5, .tif or .zarr.")] = None,
     angles: Annotated[
-        Path | None, typer.Option(help="CSV of angles in degrees, for TIFF.  [default: FILE with suffix .csv]")
+        Path | None,
+        typer.Option(
+            help="CSV of angles in degrees, for TIFF, or Data Exchange without theta.  [default: FILE with suffix .csv]"
+        ),
     ] = None,
     flats: Annotated[Path | None, typer.Option(help="TIFF of flat fields, for TIFF counts.")] = None,
     darks: Annotated[Path | None, typer.Option(help="TIFF of dark fields, for TIFF counts.")] = None,

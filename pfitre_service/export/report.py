@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
-from pfitre_service.errors import InputError
 from pfitre_service.export import pictures, words
+from pfitre_service.export.files import whole_or_not_at_all
 from pfitre_service.export.provenance import provenance
 from pfitre_service.export.tomogram import Tomogram
 
@@ -45,14 +45,8 @@ def report(tomogram: Tomogram) -> str:
 def write_report(path: Path, tomogram: Tomogram) -> None:
     """Writes the page; the file appears whole or not at all. Raises InputError when the disk refuses."""
     page = report(tomogram)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with whole_or_not_at_all(path) as partial:
         partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}; is there space, and may you write there?") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def facts(tomogram: Tomogram, document: Mapping[str, Any]) -> list[tuple[str, str]]:

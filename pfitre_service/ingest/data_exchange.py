@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pfitre_service.errors import InputError
 from pfitre_service.ingest.hdf5_values import dataset_at, degrees, frames, length_nm, with_file
 from pfitre_service.ingest.stored_scan import StoredScan
+from pfitre_service.ingest.tiff_stack import read_angles
 
 _PIXEL_SIZES = (
     "measurement/instrument/detector/pixel_size",
@@ -19,12 +20,15 @@ _PIXEL_SIZES = (
 )
 
 
-def read_data_exchange(path: Path) -> StoredScan:
-    """The scan in the file; `data_white`, `data_dark` and the pixel size may be absent. Raises `InputError`."""
-    return with_file(path, lambda file: _read(file, path))
+def read_data_exchange(path: Path, angles: Path | None = None) -> StoredScan:
+    """The scan in the file; `data_white`, `data_dark` and the pixel size may be absent. Raises `InputError`.
+
+    angles: CSV table of degrees for a file without `theta`, and only for one.
+    """
+    return with_file(path, lambda file: _read(file, path, angles))
 
 
-def _read(file: h5py.File, path: Path) -> StoredScan:
+def _read(file: h5py.File, path: Path, angles: Path | None) -> StoredScan:
     projections = _stack(file, "exchange/data")
     if projections is None:
         found = ", ".join(sorted(file)) or "nothing"
@@ -33,12 +37,17 @@ def _read(file: h5py.File, path: Path) -> StoredScan:
             f"the file's root holds {found}"
         )
     theta = dataset_at(file, "exchange/theta")
-    if theta is None:
-        raise InputError(f"{path}: expected the angles in the dataset /exchange/theta, which is not there or empty")
+    if theta is None and angles is None:
+        raise InputError(
+            f"{path}: expected the angles in the dataset /exchange/theta, which is not there or empty; "
+            "`pfitre reconstruct` takes a CSV of degrees with --angles"
+        )
+    if theta is not None and angles is not None:
+        raise InputError(f"{path}: the file holds its angles, in /exchange/theta; leave --angles out")
     flats = _stack(file, "exchange/data_white")
     return StoredScan(
         projections=projections,
-        angles=degrees(theta),
+        angles=read_angles(angles) if angles is not None else degrees(theta),
         flats=flats,
         darks=_stack(file, "exchange/data_dark"),
         measurement="line_integral" if flats is None else "transmission",

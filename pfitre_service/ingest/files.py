@@ -31,7 +31,7 @@ def read_scan(
     """Read the scan at `path`, known by its content; raises `InputError` with what was expected and what to do.
 
     `angles`, `flats` and `darks` go with TIFF: a CSV table of degrees (by default the file `path` with the suffix
-    .csv), and TIFF stacks or folders of references.
+    .csv), and TIFF stacks or folders of references. `angles` goes with a Data Exchange file without theta too.
     """
     from pfitre_service.ingest.tiff_stack import read_tiff_scan  # tifffile and h5py load when they are needed
 
@@ -41,9 +41,9 @@ def read_scan(
     beside = [Path(given).expanduser() if given is not None else None for given in (angles, flats, darks)]
     if _kind(path) == "tiff":
         return checked(read_tiff_scan(path, *beside))
-    if any(given is not None for given in beside):
-        raise InputError(f"{path}: an HDF5 file holds its own angles, flats and darks; leave the options out")
-    return checked(_read_hdf5(path))
+    if any(given is not None for given in beside[1:]):
+        raise InputError(f"{path}: an HDF5 file holds its own flats and darks; leave the options out")
+    return checked(_read_hdf5(path, beside[0]))
 
 
 def _kind(path: Path) -> Literal["hdf5", "tiff"]:
@@ -62,11 +62,13 @@ def _kind(path: Path) -> Literal["hdf5", "tiff"]:
     return kind
 
 
-def _read_hdf5(path: Path) -> StoredScan:
+def _read_hdf5(path: Path, angles: Path | None) -> StoredScan:
     from pfitre_service.ingest.data_exchange import read_data_exchange
     from pfitre_service.ingest.hdf5_values import with_file
     from pfitre_service.ingest.nxtomo import nxtomo_entries, read_nxtomo
 
     if with_file(path, lambda file: any(True for _ in nxtomo_entries(file))):
+        if angles is not None:
+            raise InputError(f"{path}: an NXtomo file holds its own angles; leave --angles out")
         return read_nxtomo(path)
-    return read_data_exchange(path)
+    return read_data_exchange(path, angles)

@@ -86,7 +86,9 @@ class Ingestion:
 
     def resume(self, catalog: Catalog) -> None:
         """Goes on with the tomograms that were being received when the process before this one ended."""
-        readers = [catalog.reader(one.key) for one in catalog.summaries() if one.acquisition == "receiving"]
+        # However old; and those that the worker has given up already.
+        found = {one.key: one for one in (*catalog.unfinished(), *catalog.summaries())}
+        readers = [catalog.reader(key) for key, one in found.items() if one.acquisition == "receiving"]
         open_runs: dict[str, tuple[TomogramReader, Acquisition]] = {}
         for reader in readers:
             acquisition = reader.acquisition()

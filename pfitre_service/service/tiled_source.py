@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import InputError, StoreError
 from pfitre_service.ingest.decode import Decoded
 from pfitre_service.ingest.reception import Handler, Reception, SourceCounts
 
@@ -21,7 +21,9 @@ _POLL_S = 0.05
 
 
 class TiledSource:
-    """Follows the runs of the catalogue at `uri`; its key is taken from the environment variable TILED_API_KEY.
+    """Follows the runs of the catalogue at `uri` by Tiled's websocket streams, or by looking where there are none.
+
+    The key is taken from the environment variable TILED_API_KEY.
 
     readable: whether a file at this path is announced as one; others are read through Tiled.
     """
@@ -63,7 +65,7 @@ class TiledSource:
                 if stop.is_set():
                     return
             self._reception.connected, self._reception.waits_for = True, ""
-        except StoreError as error:
+        except (StoreError, InputError) as error:  # a container that is not there yet, a key that is not taken
             if str(error) != self._reception.waits_for:
                 logger.warning("%s; trying again", error)
             self._reception.connected, self._reception.waits_for = False, str(error)

@@ -30,8 +30,6 @@ from pfitre_service.store.failure import StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
-_ENDED = ("final", "failed", "references")
-
 
 class Turn(Protocol):
     """What the choice of the next turn looks at."""
@@ -74,8 +72,8 @@ class Worker:
 
     def observe(self) -> None:
         """Learns what the catalogue holds by now; opens sessions for tomograms that are new."""
-        for summary in self._catalog.summaries():
-            if summary.status in _ENDED or summary.key in self._given_up:
+        for summary in self._catalog.unfinished():
+            if summary.key in self._given_up:
                 continue
             if summary.key not in self._sessions:
                 reader = self._catalog.reader(summary.key)

@@ -195,6 +195,18 @@ class Catalog:
         containers = nodes.list_nodes(self._wire, layout.ROOT, limit=newest, newest_first=True)
         return [self._summary(container) for container in reversed(containers)]
 
+    def unfinished(self) -> list[TomogramSummary]:
+        """Every tomogram that has not come to its end, newest last, however many came after it. A request for each
+        hundred, and one more for each."""
+        found: list[TomogramSummary] = []
+        while True:
+            page = nodes.list_nodes(
+                self._wire, layout.ROOT, limit=_PAGE, offset=len(found), none_of={"status": _SETTLED}
+            )
+            found += [self._summary(container) for container in page]
+            if len(page) < _PAGE:
+                return found
+
     def summary(self, key: TomogramKey) -> TomogramSummary:
         """Raises StoreMissingError where there is no such tomogram."""
         return self._summary(nodes.get_node(self._wire, layout.container_path(key)))

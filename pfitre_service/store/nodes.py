@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -80,14 +82,27 @@ def get_node(wire: Wire, path: str, *, with_source: bool = False) -> Node:
     return Node.of(_data(wire, f"metadata/{path}", {"include_data_sources": with_source}))
 
 
-def list_nodes(wire: Wire, path: str, *, limit: int = 100, offset: int = 0, newest_first: bool = False) -> list[Node]:
-    """Children of a container with their metadata, in order of creation."""
-    params: Params = {
+def list_nodes(
+    wire: Wire,
+    path: str,
+    *,
+    limit: int = 100,
+    offset: int = 0,
+    newest_first: bool = False,
+    none_of: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Node]:
+    """Children of a container with their metadata, in order of creation.
+
+    none_of: values that keys of their metadata must not have; at most one key.
+    """
+    params: dict[str, str | int | bool | list[str]] = {
         "page[limit]": limit,
         "page[offset]": offset,
         "omit_links": True,
         "sort": "-" if newest_first else "",
     }
+    for key, values in none_of.items():
+        params |= {"filter[notin][condition][key]": key, "filter[notin][condition][value]": json.dumps(list(values))}
     return [Node.of(resource) for resource in _data(wire, f"search/{path}", params)]
 
 

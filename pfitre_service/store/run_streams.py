@@ -42,6 +42,9 @@ class StoredStream:
     arrays: Mapping[str, Any]
     """Data key to a Tiled client of an array with an entry for each event along its first axis."""
     files: tuple[FileArray, ...]
+    told_by: frozenset[tuple[str, ...]] = frozenset()
+    """Paths of the nodes that tell of new events by Tiled's stream. Arrays that TiledWriter writes are not among them:
+    their messages hold the images, and their rows of the table come after them."""
 
     @classmethod
     def of(
@@ -67,7 +70,10 @@ class StoredStream:
         rows: dict[int, dict[str, Any]] = {}
         arrays: dict[str, Any] = {}
         files: list[FileArray] = []
+        told_by = {path_of(node)}
         for part, child in node.items():
+            if part not in keys or keys[part].get("external"):
+                told_by.add(path_of(child))
             if part not in keys:
                 for row in child.read().to_dict(orient="records"):
                     rows.setdefault(int(row["seq_num"]), {}).update(row)
@@ -85,7 +91,7 @@ class StoredStream:
                 data_keys[key].pop("external", None)
             for file in files:
                 data_keys[file.key]["external"] = "STREAM:"
-        return cls(descriptors, rows, arrays, tuple(files))
+        return cls(descriptors, rows, arrays, tuple(files), frozenset(told_by))
 
     def documents(self, first: int = 0, count: int | None = None) -> Iterator[TimedDocument]:
         """Descriptor, files, then for each event its datums and itself, with times that never go back.
@@ -154,6 +160,11 @@ class StoredStream:
             "data": data,
             "timestamps": {key: float(row.get(f"ts_{key}", now)) for key in data},
         }
+
+
+def path_of(node: Any) -> tuple[str, ...]:
+    """Where a Tiled client's node lies. What was found through the root has a part without a name before it."""
+    return tuple(part for part in node.path_parts if part)
 
 
 def count_of(shape: tuple[int, ...], each: list[int]) -> int:

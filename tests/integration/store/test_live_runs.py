@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiled.catalog
 from bluesky import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
@@ -15,6 +16,8 @@ from tiled.client import from_uri
 from pfitre_service.ingest import AddFrames, AddReferences, CloseTomogram, DocumentRules, TomogramAssembler
 from pfitre_service.service.ports import free_port
 from pfitre_service.service.tiled_source import TiledSource
+from pfitre_service.store import live_runs
+from pfitre_service.store.live_runs import is_due
 from pfitre_service.twin.beamlines.exposures import expose
 from pfitre_service.twin.beamlines.forms import FORMS
 
@@ -62,6 +65,16 @@ def archive(server, request) -> Iterator[Any]:
     client.context.close()
 
 
+@pytest.fixture
+def silent_server(request, monkeypatch) -> Any:
+    """A server of one's own that has no streaming cache."""
+    from_database = tiled.catalog.from_uri
+    monkeypatch.setattr(
+        tiled.catalog, "from_uri", lambda uri, **options: from_database(uri, **{**options, "cache_config": None})
+    )
+    return request.getfixturevalue("own_server")
+
+
 def following(archive: Any) -> Follower:
     return Follower(TiledSource(archive.uri, lambda path: False))
 
@@ -92,6 +105,46 @@ def test_events_come_while_the_scan_runs_and_all_of_them_once(RE: RunEngine, arc
     assert (closed.exit_status, assembler.counts.duplicates, assembler.counts.missing) == ("success", 0, 0)
 
 
+def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, monkeypatch):
+    never = 3600.0
+    monkeypatch.setattr(live_runs, "_POLL_S", never)
+    monkeypatch.setattr(live_runs, "_SAFETY_S", never)
+    RE(FORMS["inline"].plan(expose(angles=2), tmp_path), TiledWriter(archive))
+    with following(archive) as follower:
+        follower.until(lambda: follower.source.counts.connected)
+        given_before_the_next = []
+
+        def wait_for_it(name: str, document: dict[str, Any]) -> None:
+            if name == "event":
+                follower.until(lambda: follower.names().count("event") > len(given_before_the_next))
+                given_before_the_next.append(follower.names().count("event"))
+
+        RE.subscribe(TiledWriter(archive, batch_size=1))
+        RE.subscribe(wait_for_it)
+        RE(FORMS["inline"].plan(expose(angles=4), tmp_path))
+        follower.until(lambda: "stop" in follower.names())
+    assert given_before_the_next == list(range(1, 15))
+    assert [follower.names().count(name) for name in ("start", "descriptor", "event", "stop")] == [1, 3, 14, 1]
+
+
+@pytest.mark.parametrize(
+    ("news", "looked_at", "now", "told", "due"),
+    [
+        (0.0, 100.0, 100.4, False, False),
+        (0.0, 100.0, 100.6, False, True),
+        (0.0, 100.0, 109.0, True, False),
+        (0.0, 100.0, 110.5, True, True),
+        (100.1, 100.0, 100.11, True, True),
+        (100.1, 100.0, 100.02, True, False),  # a burst of messages is one look
+        (99.9, 100.0, 100.1, True, False),
+        (99.9, 100.0, 100.3, True, True),  # what was told of may be stored by now
+        (98.9, 100.0, 100.3, True, False),
+    ],
+)
+def test_a_look_is_due_after_news_and_now_and_then(news, looked_at, now, told, due):
+    assert is_due(news, looked_at, now, told=told) is due
+
+
 def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with(RE: RunEngine, archive, tmp_path):
     exposures, writer = expose(angles=3), TiledWriter(archive, batch_size=1)
     RE(FORMS["inline"].plan(exposures, tmp_path), writer)
@@ -107,6 +160,17 @@ def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with
     assert follower.names().count("start") == 1
     assert follower.documents[0][1]["uid"] == documents[0][1]["uid"]
     assert follower.names().count("event") == 13
+
+
+def test_a_server_without_streaming_is_polled(RE: RunEngine, silent_server, tmp_path):
+    client = from_uri(silent_server.url, api_key=silent_server.api_key)
+    archive = client.create_container("raw")
+    with following(archive) as follower:
+        follower.until(lambda: follower.source.counts.connected)
+        RE(FORMS["inline"].plan(expose(angles=3), tmp_path), TiledWriter(archive, batch_size=1))
+        follower.until(lambda: "stop" in follower.names())
+    assert follower.names().count("event") == 13
+    client.context.close()
 
 
 def test_without_a_server_it_says_what_it_waits_for_and_stops_when_told():

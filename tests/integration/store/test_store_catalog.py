@@ -35,6 +35,17 @@ def test_the_newest_entry_is_no_run_of_flats_and_darks(catalog, key):
     assert catalog.newest_entry(search=1) is None
 
 
+def test_an_old_tomogram_that_is_open_is_found_among_many_newer_ones_that_ended(catalog, key):
+    catalog.create(key, {})
+    newer = [TomogramKey(f"{key.id}-newer-{number}") for number in range(21)]
+    for other in newer:
+        catalog.create(other, {"status": "final"})
+    assert key not in {summary.key for summary in catalog.summaries()}
+    found = [summary.key for summary in catalog.unfinished()]
+    assert key in found
+    assert not set(newer) & set(found)
+
+
 def test_a_summary_tells_frames_acquisition_status_and_revision(catalog, key, make_frames):
     catalog.create(key, {"sample": "cu23"}, expected_frames=9)
     before = catalog.summary(key)

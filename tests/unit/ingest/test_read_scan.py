@@ -57,6 +57,18 @@ def test_data_exchange_in_radians_with_a_pixel_size_and_without_flats(exchange):
     assert (scan.pixel_size_nm, scan.measurement, scan.flats) == (650.0, "line_integral", None)
 
 
+def test_data_exchange_without_theta_takes_angles_from_a_table_and_only_then(exchange, tmp_path):
+    table = tmp_path / "angles.csv"
+    table.write_text("\n".join(map(str, ANGLES)))
+    with pytest.raises(InputError, match="holds its angles"):
+        read_scan(exchange, angles=table)
+    with h5py.File(exchange, "r+") as file:
+        del file["exchange/theta"]
+    np.testing.assert_array_equal(read_scan(exchange, angles=table).angles, ANGLES)
+    with pytest.raises(InputError, match="--angles"):
+        read_scan(exchange)
+
+
 def test_a_tiff_stack_is_read_with_the_table_beside_it(stack):
     scan = read_scan(stack)
     np.testing.assert_array_equal(scan.projections, IMAGES)
