@@ -137,23 +137,24 @@ class TikhonovSolver:
 
 
 class StoppingRule:
-    """When to stop: after three steps in a row that changed less than `tolerance`, or after three in a row that raised
-    the held-out error (the solver has begun to fit what does not repeat in other angles), or after `max_steps`."""
+    """When to stop: after three steps in a row that changed less than `tolerance`, or after three in a row whose
+    held-out error lay above the least so far (the solver has begun to fit what does not repeat in other angles), or
+    after `max_steps`."""
 
     def __init__(self, tolerance: float, max_steps: int) -> None:
         self.tolerance = tolerance
         self.max_steps = max_steps
         self.steps = 0
-        self._quiet = self._rises = 0
-        self._heldout_error = math.nan
+        self._quiet = self._above = 0
+        self._least = math.inf
 
     def __call__(self, change: float, heldout_error: float = math.nan) -> bool:
         """Takes in one step; True when it was the last. `heldout_error` is NaN where nothing is held out."""
         self.steps += 1
         self._quiet = self._quiet + 1 if change < self.tolerance else 0
-        self._rises = self._rises + 1 if heldout_error > self._heldout_error else 0
-        self._heldout_error = heldout_error
-        return self._quiet >= 3 or self._rises >= 3 or self.steps >= self.max_steps
+        self._above = self._above + 1 if heldout_error > self._least else 0
+        self._least = min(self._least, heldout_error)
+        return self._quiet >= 3 or self._above >= 3 or self.steps >= self.max_steps
 
 
 def relative_distance(x: Tensor, other: Tensor) -> float:

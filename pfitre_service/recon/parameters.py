@@ -21,7 +21,7 @@ class AdmmParameters:
     """Tikhonov weight of the physics-only volume, as a share of the summed weights."""
     tolerance: float = 1e-2
     """The solver stops when ||x - x_previous|| / ||x|| stays below this for three steps, or when the held-out error
-    rises for three."""
+    stays above its least for three."""
     max_iterations: int = 40
     """Steps after the last angle at the most, converged or not."""
 

@@ -18,8 +18,8 @@ from pfitre_service.service.accumulation import Accumulation
 _GROWTH = 1.5
 """Axis and shifts are looked for each time that so many times as many projections are in."""
 _SAME = 1e-3
-"""Columns by which the last search may differ from what is in use: a volume moves by a hundredth of its norm when its
-axis moves by a hundredth of a column."""
+"""Columns by which the last search may differ from what is in use: a volume may move by a hundredth of its norm when
+its axis moves by a hundredth of a column."""
 
 
 class CalibrationSearch:

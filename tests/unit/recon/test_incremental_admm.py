@@ -185,6 +185,11 @@ class TestStoppingRule:
         stop = StoppingRule(0.01, 3)
         assert [stop(1.0) for _ in range(3)] == [False, False, True]
 
+    def test_ends_when_the_held_out_error_has_been_above_its_least_for_three_steps(self):
+        stop = StoppingRule(0.01, 100)
+        errors = [0.5, 0.3, 0.31, 0.32, 0.3, 0.29, 0.31, 0.30, 0.305]
+        assert [stop(1.0, error) for error in errors] == [False] * 8 + [True]
+
     def test_a_step_without_meaning_is_not_a_quiet_one(self):
         stop = StoppingRule(0.01, 10)
         assert not any(stop(change) for change in [0.001, 0.001, math.nan, 0.001, 0.001])
