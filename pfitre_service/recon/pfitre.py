@@ -132,6 +132,8 @@ class PfitreSolver:
             self.learned.z, self.learned.rho_share = best.z, best.rho_share
             self.best = self.learned.round(self.heldout)
             self._resting.add(self.learned)
+            if self.classical is not None:
+                self._resting.add(self.classical)  # nobody asks for its answer any more
             self._stale = False
 
     @property

@@ -40,7 +40,7 @@ from pfitre_service.service.solving import Figures, Shown, Solving
 
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
-_MOST_BELIEVING = 0.2
+_MOST_BELIEVING = 0.1
 """Of the compute time may go into `trust` while the solver is at work."""
 
 
@@ -202,7 +202,7 @@ class Engine:
 
     def pictures(self) -> Pictures:
         """The volumes to be shown now. While the solver is at work, how far they may be believed is left out of some,
-        with the preview, so that it takes a fifth of the time at most."""
+        with the preview, so that it takes a tenth of the time at most."""
         if self.revision <= 1:
             return Pictures(self.preview())
         if self._shown is not None:

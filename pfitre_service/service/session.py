@@ -83,7 +83,7 @@ class Session:
             if self._all_is_in and not self._closed:
                 self._close()
         engine = self.engine
-        if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled:
+        if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled and not self._catching_up:
             self.progress = continued(engine.step(), self._before)
             self._publisher.submit(self.key, rows=[self.progress])
         self._publish_if_due()
@@ -146,6 +146,12 @@ class Session:
     def _all_is_in(self) -> bool:
         again = self.engine is not None and self.engine.wanted_again is not None
         return self._ended and self.unread <= 0 and not again
+
+    @property
+    def _catching_up(self) -> bool:
+        """Whether the scan has ended and its last frames are still to come in. The end begins anew when they have, so
+        that steps before it are in vain once there is a first picture."""
+        return self._ended and not self._closed and self.engine is not None and self.engine.revision > 0
 
     def _read_references(self) -> None:
         """Flats and darks as they are now; frames that were corrected with others are read again."""

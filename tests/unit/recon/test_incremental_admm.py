@@ -23,7 +23,7 @@ from pfitre_service.recon.parameters import AdmmParameters
 
 SIZE = 14
 ANGLES = torch.linspace(-80, 80, 24)
-EXACT = AdmmParameters(cg_iterations=15)
+EXACT = AdmmParameters(tolerance=1e-5, cg_iterations=15)
 
 
 @dataclass
