@@ -33,7 +33,7 @@ _SETTINGS = (
     "calibration.drift=false",
 )
 _HEARD_S = 60.0
-_FRAMES = 2000  # more than any block lasts
+_FRAMES = 20_000  # more than any block lasts
 _PATIENCE_S = 600.0
 _SETTLED = 20  # revisions until the page has everything that it keeps
 # Every drawing, with the revision and the time of its publication, in milliseconds since 1970.
