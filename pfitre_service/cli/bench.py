@@ -122,6 +122,7 @@ def stream(
 
 @app.command()
 def page(
+    size: Annotated[int, typer.Option(min=32, help="Width of the slices whose revisions are followed.")] = 512,
     revisions: Annotated[int, typer.Option(min=30, help="Drawn by the page whose memory is looked at.")] = 200,
     pages: Annotated[int, typer.Option(min=1, help="That watch one live tomogram.")] = 10,
     live_size: Annotated[int, typer.Option(min=32, help="Slices, rows and columns of that tomogram.")] = 256,
@@ -142,7 +143,7 @@ def page(
     from pfitre_service.service.ports import free_ports
 
     Logging.set_up(logging.WARNING)
-    parameters = PageParameters(revisions=revisions, pages=pages, live_size=live_size, seconds=seconds)
+    parameters = PageParameters(size=size, revisions=revisions, pages=pages, live_size=live_size, seconds=seconds)
     ports = free_ports(2 * PORTS)
     result = run(parameters, (ports[:PORTS], ports[PORTS:]), folder)
     if as_json:

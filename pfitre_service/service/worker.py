@@ -7,7 +7,9 @@ a batch, one step, publish if due), beat. One tomogram's failure is that tomogra
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
@@ -25,10 +27,13 @@ from pfitre_service.service.engine_parameters import EngineParameters
 from pfitre_service.service.process import ProcessContext
 from pfitre_service.service.publisher import Publisher
 from pfitre_service.service.session import Session
-from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.store.catalog import Catalog, TomogramSummary
+from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
+
+_SWEEP_S = 60.0
+_ENDED = ("final", "failed", "references")
 
 
 class Turn(Protocol):
@@ -65,6 +70,7 @@ class Worker:
         self._settings = settings
         self._sessions: dict[TomogramKey, Session] = {}
         self._given_up: set[TomogramKey] = set()
+        self._sweep_at = -math.inf
         self._last: Session | None = None
         self._last_ended: dict[str, object] | None = None
         self.problem: str | None = None
@@ -72,14 +78,27 @@ class Worker:
 
     def observe(self) -> None:
         """Learns what the catalogue holds by now; opens sessions for tomograms that are new."""
-        for summary in self._catalog.unfinished():
-            if summary.key in self._given_up:
+        for summary in self._summaries():
+            if summary.status in _ENDED or summary.key in self._given_up:
                 continue
             if summary.key not in self._sessions:
                 reader = self._catalog.reader(summary.key)
                 self._sessions[summary.key] = Session(reader, self._publisher, self._settings)
                 logger.info("tomogram %s: taken up", summary.key)
             self._sessions[summary.key].observe(summary)
+
+    def _summaries(self) -> list[TomogramSummary]:
+        """The newest tomograms, those at work, and now and then whatever else is unfinished: a catalogue may hold many
+        that never came to an end, and each costs a request."""
+        found = {summary.key: summary for summary in self._catalog.summaries()}
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + _SWEEP_S
+            found = {summary.key: summary for summary in self._catalog.unfinished()} | found
+        for key in self._sessions:
+            if key not in found:
+                with contextlib.suppress(StoreMissingError):  # somebody has removed it
+                    found[key] = self._catalog.summary(key)
+        return list(found.values())
 
     def work(self) -> bool:
         """Gives one tomogram a turn; False when none has anything to do."""

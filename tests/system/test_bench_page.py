@@ -12,7 +12,20 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_figure_is_measured(tmp_path):
-    few = ["--revisions", "30", "--pages", "2", "--live-size", "48", "--seconds", "2", "--folder", str(tmp_path)]
+    few = [
+        "--size",
+        "64",
+        "--revisions",
+        "30",
+        "--pages",
+        "2",
+        "--live-size",
+        "48",
+        "--seconds",
+        "2",
+        "--folder",
+        str(tmp_path),
+    ]
     command = [sys.executable, "-m", "pfitre_service", "bench", "page", *few, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr

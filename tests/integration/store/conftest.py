@@ -86,6 +86,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Server]]:
+    """Starts a server for the tests of one module."""
+    servers: list[Server] = []
+
+    def start() -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("tiled")).start())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
 @pytest.fixture(scope="session", params=["beside the folder", "over HTTP"])
 def catalog(server: Server, request: pytest.FixtureRequest) -> Iterator[Catalog]:
     """Both ways in which frames are written and read; what comes of it is the same."""

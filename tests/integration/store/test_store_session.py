@@ -24,6 +24,18 @@ def frames(count, first=1, role="projection"):
     return [Frame(image, role, angle(n), n, 1000.0 + n, "run-1", role) for n in range(first, first + count)]
 
 
+@pytest.fixture(scope="module")
+def server(start_server):
+    """Of this module alone: what other tests left unfinished is no work of these workers."""
+    return start_server()
+
+
+@pytest.fixture(scope="module", params=["beside the folder", "over HTTP"])
+def catalog(server, request):
+    with server.catalog(beside=request.param == "beside the folder") as catalog:
+        yield catalog
+
+
 @pytest.fixture
 def publisher(catalog):
     with Publisher(catalog) as publisher:
@@ -67,8 +79,8 @@ def test_frames_become_a_final_volume_as_soon_as_the_scan_ends(catalog, publishe
 
 def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomogram, key):
     tomogram.append(frames(8))
-    work(Worker(catalog, publisher, SETTINGS), lambda: (catalog.summary(key).revision or 0) > 1)
-    work(Worker(catalog, publisher, SETTINGS), lambda: publisher.is_done_with(key))
+    first = Worker(catalog, publisher, SETTINGS)
+    work(first, lambda: (catalog.summary(key).revision or 0) > 1 and publisher.is_done_with(key))
     before = catalog.reader(key).progress()[-1]
     tomogram.append(frames(4, first=9))
     tomogram.close("complete", None)
