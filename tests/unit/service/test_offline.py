@@ -80,7 +80,7 @@ def test_a_wrong_axis_and_jitter_cost_little(chip):
     assert best.calibration.shifts == ()
     assert recovered.calibration.axis_origin == "found"
     assert recovered.geometry.axis == pytest.approx(44.5, abs=0.7)
-    assert registered_psnr(untouched.volume, truth) < registered_psnr(best.volume, truth) - 3
+    assert registered_psnr(untouched.volume, truth) < registered_psnr(best.volume, truth) - 2
     assert registered_psnr(recovered.volume, truth) > registered_psnr(best.volume, truth) - 1
 
 
