@@ -101,8 +101,8 @@ def _listed(items: Any) -> list[Any]:
 
 
 def _member(owner: Any, name: Any) -> _Foreign:
-    """Python 3.11.0 to 3.11.3 (Debian 12 has 3.11.2) pickles a member of an enumeration as getattr(class, its name); the
-    name is what there is to say."""
+    """Python 3.11.2, Debian 12's, pickles a member of an enumeration as getattr(class, its name): the name is what
+    there is to say."""
     if not (isinstance(owner, _Foreign) and isinstance(name, str)):
         raise DocumentError("a message asks for an attribute of something that is no enumeration")
     return owner(name)
