@@ -21,10 +21,9 @@ from pfitre_service.recon.directions import holes, measured_ranges, missing_degr
 
 _TITLES = {
     "volume": "Result",
-    "physics": "Data alone (physics)",
+    "physics": "Physics alone",
     "trust": "Expected error",
     "inferred": "Inferred part",
-    "preview": "Preview",
 }
 _SAMPLED = 16
 _WIDTH_IN, _MOST_HEIGHT_IN = 7.3, 3.7
@@ -64,17 +63,18 @@ def _inner_argmax(contrast: NDArray[Any]) -> int:
 
 
 def draw_slices(tomogram: Tomogram, cuts: tuple[int, int, int]) -> Picture:
-    """A row for each cut, a column for each array; result and physics in one window, trust in its own."""
+    """A row for each cut, a column for each array that has a title; all in one window, trust in its own."""
     depth, height, width = tomogram.shape
     sizes = [(height, width), (depth, width), (depth, height)]
     tall = sum(rows / columns for rows, columns in sizes)
-    count = len(tomogram.arrays)
+    arrays = {name: array for name, array in tomogram.arrays.items() if name in _TITLES}
+    count = len(arrays)
     cell = min(_WIDTH_IN / max(count, 3), _MOST_HEIGHT_IN / tall)
     spacing = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     figure = Figure(figsize=(_WIDTH_IN, cell * tall + 0.95), layout=spacing)
     axes = figure.subplots(3, count, squeeze=False, height_ratios=[rows / columns for rows, columns in sizes])
     grey: tuple[float, float] | None = None
-    for column, (name, array) in enumerate(tomogram.arrays.items()):
+    for column, (name, array) in enumerate(arrays.items()):
         slices = [array.cut(axis, cuts[axis]) for axis in range(3)]
         window = _window(slices) if name == "trust" or grey is None else grey
         grey = window if name != "trust" and grey is None else grey
@@ -83,21 +83,21 @@ def draw_slices(tomogram: Tomogram, cuts: tuple[int, int, int]) -> Picture:
             if column == 0:
                 axes[row, column].set_ylabel(_across(row, cuts[row]), fontsize=_TEXT, color=_INK)
                 _scale_bar(axes[row, column], sizes[row][1], tomogram.pixel_size_nm)
-        axes[0, column].set_title(_TITLES.get(name, name), fontsize=9.5, color=_INK, fontweight="bold")
+        axes[0, column].set_title(_TITLES[name], fontsize=9.5, color=_INK, fontweight="bold")
         bar = figure.colorbar(
             axes[0, column].images[0], ax=axes[:, column], orientation="horizontal", shrink=0.8, aspect=40, pad=0.01
         )
         bar.set_ticks([*window], labels=[f"{value:.2g}" for value in window])
         bar.ax.tick_params(labelsize=_TEXT - 1, length=2, colors=_INK)
         bar.outline.set_visible(False)
-    shown = ", ".join(_TITLES.get(name, name) for name in tomogram.arrays)
+    shown = ", ".join(_TITLES[name] for name in arrays)
     places = ", ".join(f"{axis} = {at}" for axis, at in zip("zyx", cuts, strict=True))
     return Picture(_address(figure, "png", dpi=200), f"Slices at {places} of: {shown}")
 
 
 def _across(axis: int, place: int) -> str:
     across, down = ("x →", "y ↓") if axis == 0 else (("x →", "z ↓") if axis == 1 else ("y →", "z ↓"))
-    return f"{'zyx'[axis]} = {place}   ({across}  {down})"
+    return f"{'zyx'[axis]} = {place}\n({across} {down})"
 
 
 def _window(slices: Sequence[NDArray[np.float32]]) -> tuple[float, float]:

@@ -93,6 +93,18 @@ def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomog
     assert catalog.reader(key).revision() == rows[-1].revision
 
 
+def test_a_tomogram_that_many_newer_ones_have_passed_is_taken_up_and_goes_on(catalog, publisher, tomogram, key):
+    tomogram.append(frames(6))
+    for number in range(21):
+        catalog.create(TomogramKey(f"{key.id}-newer-{number}"), {"status": "final"})
+    worker = Worker(catalog, publisher, SETTINGS)
+    work(worker, lambda: catalog.summary(key).revision)
+    tomogram.append(frames(6, first=7))
+    tomogram.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    assert catalog.reader(key).metadata()["frames_used"] == 12
+
+
 def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key):
     catalog.create(key, {"measurement": "transmission", "geometry": {"axis": 7.5}})
     writer = catalog.acquisition_writer(key)
