@@ -215,7 +215,7 @@ class Catalog:
         return AcquisitionWriter(self._wire, key, self._data_dir)
 
     def result_writer(self, key: TomogramKey) -> ResultWriter:
-        return ResultWriter(self._wire, key)
+        return ResultWriter(self._wire, key, self._data_dir)
 
     def reader(self, key: TomogramKey) -> TomogramReader:
         return TomogramReader(self._wire, key, self._data_dir)

@@ -11,11 +11,10 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Role, TomogramKey
 from pfitre_service.store import layout, nodes
-from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.store.local_arrays import LAYOUT_FILE, disk_failures, folder_of
 from pfitre_service.store.wire import Wire
 
 # A chunk of several frames: few files, and short lists of chunks in the catalogue; yet one frame of it is quickly read.
@@ -31,7 +30,6 @@ _CHUNK_BYTES = 4 << 20
 # One request: large enough to hide the 60 ms that each costs, small enough for memory on both sides.
 _REQUEST_BYTES = 32 << 20
 _CHUNK_FILE = "c.{}.0.0"
-_LAYOUT_FILE = "zarr.json"
 
 
 class FrameArray(Protocol):
@@ -92,7 +90,7 @@ class LocalFrames:
         They are on the disk when this returns: a row, which is written next, never outlives its frame.
         """
         stop = first + len(images)
-        with _failures(self._folder):
+        with disk_failures(self._folder):
             with ExitStack() as opened:
                 # All are written before the first one is waited for: so the disk has more to do at a time.
                 pieces = self._pieces(first, stop)
@@ -107,7 +105,7 @@ class LocalFrames:
     def read(self, first: int, stop: int) -> NDArray[Any]:
         # Not with zarr, which takes a file that is not there for zeros, and reads whole chunks for one frame.
         images = np.empty((max(0, stop - first), *self.shape), self.dtype)
-        with _failures(self._folder):
+        with disk_failures(self._folder):
             for begin, end in self._pieces(first, stop):
                 self._read_piece(images[begin - first : end - first], begin)
         return images
@@ -160,7 +158,7 @@ def open_frames(wire: Wire, key: TomogramKey, role: Role, data_dir: Path | None)
     """
     path = layout.node_path(key, layout.ARRAY_OF_ROLE[role])
     node = nodes.get_node(wire, path, with_source=True)
-    folder = _folder(node, data_dir)
+    folder = folder_of(node, data_dir)
     length = None if folder is None else _frames_of_a_plain_chunk(folder, node)
     if folder is None or length is None:
         return RemoteFrames(wire, path, node)
@@ -186,23 +184,11 @@ def create_frames(
     )
     if not created:
         return None
-    folder = _folder(nodes.get_node(wire, layout.node_path(key, name), with_source=True), data_dir)
+    folder = folder_of(nodes.get_node(wire, layout.node_path(key, name), with_source=True), data_dir)
     if folder is not None:
-        with _failures(folder):
+        with disk_failures(folder):
             _lay_out(folder, image)
     return open_frames(wire, key, role, data_dir)
-
-
-def _folder(node: nodes.Node, data_dir: Path | None) -> Path | None:
-    """Where the server says that it keeps the array; None where that is not in `data_dir`, links resolved, or this
-    process may not write there."""
-    assets = node.data_source.get("assets") or []
-    if data_dir is None or len(assets) != 1:
-        return None
-    folder = Path(unquote(urlsplit(assets[0]["data_uri"]).path)).resolve()
-    inside = folder.is_relative_to((data_dir / "data").resolve())
-    usable = inside and os.access(folder, os.W_OK) and os.access(folder / _LAYOUT_FILE, os.R_OK | os.W_OK)
-    return folder if usable else None
 
 
 def _lay_out(folder: Path, image: NDArray[Any]) -> None:
@@ -220,13 +206,13 @@ def _lay_out(folder: Path, image: NDArray[Any]) -> None:
             compressors=None,
             chunk_key_encoding=encoding,
         )
-        (Path(fresh) / _LAYOUT_FILE).replace(folder / _LAYOUT_FILE)
+        (Path(fresh) / LAYOUT_FILE).replace(folder / LAYOUT_FILE)
 
 
 def _frames_of_a_plain_chunk(folder: Path, node: nodes.Node) -> int | None:
     """How many frames a chunk holds; None where chunks are anything else than whole frames as `_lay_out` wants them:
     then only Tiled may write them."""
-    with _failures(folder):
+    with disk_failures(folder):
         array = _open(folder, "r")
     plain = not array.compressors and not array.filters and array.shards is None and array.dtype == node.dtype
     whole = array.chunks[1:] == array.shape[1:] == node.shape[1:]
@@ -238,14 +224,3 @@ def _open(folder: Path, mode: Any) -> Any:
     import zarr
 
     return zarr.open_array(str(folder), mode=mode)
-
-
-@contextmanager
-def _failures(folder: Path) -> Iterator[None]:
-    """What the disk refuses may work later."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreUnavailableError(
-            f"the data folder cannot be used: {error.strerror or error} ({folder}); is there space left?"
-        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import ResultName
+from pfitre_service.store.local_arrays import folder_of, leave_uncompressed
 from pfitre_service.store.wire import Wire
 
 # A chunk, and a request: a slice across all slabs opens few files, and one slab is written in about 60 ms.
@@ -32,9 +34,11 @@ class ResultWriter:
     Every call may be made again after StoreUnavailableError.
     """
 
-    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None = None) -> None:
+        """data_dir: the folder that the server works on, if it may be on this machine."""
         self.key = key
         self._wire = wire
+        self._data_dir = data_dir
         self._chunks: dict[ResultName, tuple[tuple[int, ...], ...]] = {}
         self._written: dict[tuple[ResultName, int], bytes] = {}
         """What each slab holds, as a digest: hashing one takes a sixth of the time of writing it."""
@@ -151,7 +155,10 @@ class ResultWriter:
                 dims=layout.VOLUME_DIMS,
                 dtype=np.float32,
             )
-            node = nodes.get_node(self._wire, path)
+            node = nodes.get_node(self._wire, path, with_source=True)
+            folder = folder_of(node, self._data_dir)
+            if folder is not None:
+                leave_uncompressed(folder)
         if node.shape != shape or node.dtype != np.float32:
             raise StoreError(
                 f"tomogram {self.key}: the stored {name} is {node.dtype} {node.shape}, the new one float32 "

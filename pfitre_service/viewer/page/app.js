@@ -7,21 +7,52 @@ import { begin, forget, showSlices } from "./slices.js";
 import { chosen, clamp, emptyTomogram, PICTURES, readLink, shown, soon, view } from "./state.js";
 import { entry } from "./words.js";
 
-const LIST_S = 3;
+const LIST_MS = 500;
+const FRAMES_MS = 3000; // the angles come as a whole table; how many there are is told by each message
+const AGAIN_MS = 2000;
 const PROGRESS = ["revision", "phase", "time", "angles_used", "residual", "heldout_error", "heldout_error_physics", "prior_gap"];
 const $ = (id) => document.getElementById(id);
 
 let stopFollowing = () => {};
+let stopList = () => {};
+let nodes = []; // tomograms, the newest first
+const lost = new Set(); // connections
 
 // -- the list ---------------------------------------------------------------------------------------------------------
 
 async function refreshList() {
-  let nodes;
   try {
     nodes = await tiled.tomograms();
   } catch (error) {
     return troubled(error);
   }
+  showList();
+  if (!chosen.id) connection("answers", "live");
+  const newest = nodes.find((node) => node.metadata.status !== "references");
+  if (!chosen.id && newest) choose(newest.id);
+  if (!nodes.length) sayEmpty();
+}
+
+function followList() {
+  stopList();
+  stopList = tiled.follow("", hearOfAll, (state) => {
+    connection("list", state);
+    if (state === "live") refreshList();
+  });
+}
+
+function hearOfAll(message) {
+  if (message.type === "container-child-created") soon("created", refreshList, LIST_MS);
+  if (message.type !== "container-child-metadata-updated") return;
+  const { key, metadata } = message, node = nodes.find((other) => other.id === key);
+  if (node) Object.assign(node, { metadata });
+  soon("list", showList, LIST_MS);
+  if (key !== chosen.id) return;
+  heard("", () => Object.assign(shown, { metadata }));
+  soon("words", sayWords, 0);
+}
+
+function showList() {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const found = nodes.filter((node) => {
     const { name, small, status } = entry(node);
@@ -30,9 +61,6 @@ async function refreshList() {
   const focused = document.activeElement?.dataset?.id;
   $("list").replaceChildren(...found.map(listed));
   if (focused) $("list").querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
-  const newest = nodes.find((node) => node.metadata.status !== "references");
-  if (!chosen.id && newest) choose(newest.id);
-  if (!nodes.length) sayEmpty();
 }
 
 function listed(node) {
@@ -62,49 +90,63 @@ RE.subscribe(Publisher("127.0.0.1:5567"))</pre><p>or, without a beamline, in a t
 
 async function choose(id) {
   stopFollowing();
+  lost.delete("tomogram");
   chosen.id = id;
   Object.assign(shown, emptyTomogram(), { located: shown.located });
   forget();
   $("empty").hidden = true;
   for (const button of $("list").querySelectorAll("button")) button.setAttribute("aria-current", String(button.dataset.id === id));
-  stopFollowing = tiled.follow(id, hear, connection);
+  stopFollowing = tiled.follow(id, hear, (state) => {
+    connection("tomogram", state);
+    if (state === "live") reload(); // what came before the socket stood
+  });
   await reload();
 }
 
-function connection(state) {
-  const lost = $("connection").dataset.state === "lost";
-  $("connection").dataset.state = state;
-  $("connection").textContent = state === "live" ? "live" : "connection lost, trying again";
-  if (state === "live" && lost) {
-    reload();
-    refreshList();
-  }
+/** Says whether all connections that the page has are there. */
+function connection(which, state) {
+  if (state === "lost") lost.add(which);
+  else lost.delete(which);
+  $("connection").dataset.state = lost.size ? "lost" : "live";
+  $("connection").textContent = lost.size ? "connection lost, trying again" : "live";
+}
+
+/** Takes over what a message says of a part of the tomogram ("" for itself), also over answers that are on their way. */
+function heard(name, take) {
+  shown.heard.set(name, { at: performance.now(), take });
+  take();
 }
 
 function hear(message) {
   if (message.type === "container-child-created") soon("reload", reload, 50);
   if (message.type !== "container-child-metadata-updated") return;
-  const child = shown.children[message.key];
-  if (!child) return soon("reload", reload, 50);
-  child.metadata = message.metadata;
-  if (message.key in PICTURES) {
+  const { key, metadata } = message;
+  heard(key, () => Object.assign(shown.children[key] ?? {}, { metadata }));
+  if (!shown.children[key]) return soon("reload", reload, 50);
+  if (document.hidden) return; // all is read when somebody looks again
+  if (key in PICTURES) {
     soon("slices", showSlices, 0); // one drawing for messages that come together
     soon("progress", refreshProgress, 100);
-  } else soon("frames", refreshFrames, 500);
+  } else {
+    soon("words", sayWords, LIST_MS);
+    soon("frames", refreshFrames, FRAMES_MS);
+  }
 }
 
 async function reload() {
-  const id = chosen.id;
+  const id = chosen.id, begun = performance.now();
   try {
     const [metadata, children] = await Promise.all([tiled.metadata(id), tiled.children(id)]);
     if (id !== chosen.id) return;
     Object.assign(shown, { metadata, children });
+    for (const { at, take } of shown.heard.values()) if (at > begun) take(); // messages that overtook the answer
   } catch (error) {
     return troubled(error);
   }
   const shape = shown.children.volume?.structure?.shape;
   if (shape) locate(shape);
-  showWords(troubled);
+  connection("answers", "live");
+  sayWords();
   showSlices();
   await Promise.all([refreshFrames(), refreshProgress()]);
 }
@@ -117,33 +159,43 @@ function locate(shape) {
   view.position = view.position.map((at, axis) => clamp(at, shape[axis]));
 }
 
-/** Reads something of the tomogram, takes it over with `take` if that tomogram is still shown, and says what is new. */
-async function refresh(read, take) {
+/** Reads a table of the tomogram, if it is there, takes it over with `take` if that tomogram is still shown, and says what is new. */
+async function refresh(name, columns, take) {
   const id = chosen.id;
+  if (!shown.children[name]) return;
   try {
-    const answer = await read(id);
+    const answer = await tiled.table(id, name, columns);
     if (id !== chosen.id) return;
     take(answer);
   } catch (error) {
     if (!(error instanceof tiled.Missing)) troubled(error);
   }
-  showWords(troubled);
+  sayWords();
 }
 
-const refreshFrames = () => refresh((id) => tiled.table(id, "frames", ["role", "index", "angle"]), ({ role = [], index = [], angle = [] }) => {
+const sayWords = () => showWords(troubled);
+
+const refreshFrames = () => refresh("frames", ["role", "index", "angle"], ({ role = [], index = [], angle = [] }) => {
   const rows = role.map((name, row) => [name, index[row], angle[row]]).filter(([name]) => name === "projection");
   const every = shown.metadata.parameters?.heldout_every ?? 0;
   shown.angles = rows.map(([, , degrees]) => degrees);
   shown.held = rows.map(([, place]) => every > 0 && place % every === Math.floor(every / 2));
 });
 
-const refreshProgress = () => refresh((id) => Promise.all([tiled.table(id, "progress", PROGRESS), tiled.metadata(id)]),
-  ([rows, metadata]) => Object.assign(shown, { rows, metadata }));
+const refreshProgress = () => refresh("progress", PROGRESS, (rows) => Object.assign(shown, { rows }));
 
 function troubled(error) {
   if (error instanceof tiled.NeedsKey) {
     if (!$("key").open) $("key").showModal();
-  } else if (!(error instanceof tiled.Missing)) connection("lost");
+  } else if (!(error instanceof tiled.Missing)) {
+    connection("answers", "lost");
+    soon("again", tryAgain, AGAIN_MS);
+  }
+}
+
+function tryAgain() {
+  refreshList();
+  if (chosen.id) reload();
 }
 
 // -- the beginning ----------------------------------------------------------------------------------------------------
@@ -152,12 +204,13 @@ begin(troubled);
 listen();
 readLink();
 showChosen();
-$("search").oninput = refreshList;
-$("against").onchange = () => showWords(troubled);
+$("search").oninput = showList;
+$("against").onchange = sayWords;
 $("key-form").onsubmit = (event) => {
   event.preventDefault();
   tiled.useKey($("key-input").value.trim());
   $("key").close();
+  followList();
   refreshList();
   if (chosen.id) choose(chosen.id);
 };
@@ -168,6 +221,7 @@ window.onhashchange = () => {
   if (chosen.id && chosen.id !== before) choose(chosen.id);
   else showSlices();
 };
+document.addEventListener("visibilitychange", () => document.hidden || !chosen.id || reload());
+followList();
 refreshList();
 if (chosen.id) choose(chosen.id);
-setInterval(() => document.hidden || refreshList(), 1000 * LIST_S);

@@ -12,18 +12,19 @@ const $ = (id) => document.getElementById(id);
 export function showWords(troubled) {
   const { metadata, children, angles, held, rows } = shown;
   const frames = children.frames?.metadata ?? {}, trust = metadata.trust ?? {}, row = (rows.revision?.length ?? 0) - 1;
+  const received = Math.max(angles.length, frames.counts?.projection ?? 0);
   const progress = row >= 0 ? Object.fromEntries(Object.entries(rows).map(([name, column]) => [name, column[row]])) : {};
   const ended = metadata.status === "final" || metadata.status === "failed";
   const state = ended ? metadata.status : phase(progress.phase) || metadata.status;
   $("what").textContent = [entry({ id: chosen.id ?? "", metadata }).name, state, progress.revision && `revision ${progress.revision}`].filter(Boolean).join(", ");
-  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : trust.sentence ?? waiting(metadata.status, angles.length, progress.revision));
-  const expected = frames.expected_frames ?? (frames.state === "receiving" ? null : angles.length);
-  if (expected) $("progress").value = angles.length / expected;
-  else $("progress").removeAttribute("value");
-  const lag = angles.length - (progress.angles_used ?? 0);
-  $("progress-text").textContent = `${angles.length}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, angles.length, expected)}`;
-  $("dial").replaceChildren(...dial(angles, held, trust.measured ?? [], trust.next_angle));
-  $("curves").replaceChildren(curves(rows, $("against").value, trust.noise_floor));
+  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : trust.sentence ?? waiting(metadata.status, received, progress.revision));
+  const expected = frames.expected_frames ?? (frames.state === "receiving" ? null : received);
+  $("progress").value = expected ? received / expected : 0;
+  $("progress").style.visibility = expected ? "" : "hidden"; // a bar that runs to and fro would keep a processor busy
+  const lag = received - (progress.angles_used ?? 0);
+  $("progress-text").textContent = `${received}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, received, expected)}`;
+  draw($("dial"), () => dial(angles, held, trust.measured ?? [], trust.next_angle), angles, held, trust);
+  draw($("curves"), () => [curves(rows, $("against").value, trust.noise_floor)], rows, $("against").value, trust);
   const warnings = metadata.warnings ?? [];
   $("warnings-box").hidden = !warnings.length;
   $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;
@@ -42,6 +43,16 @@ function showDownloads(troubled) {
   $("downloads").dataset.id = chosen.id;
   const refused = (error) => error instanceof tiled.NeedsKey && troubled(error);
   $("downloads").replaceChildren(...links(chosen.id, (text) => setText($("download-state"), text), refused));
+}
+
+const drawn = new Map();
+
+/** Draws `where` anew if it does not show just these objects. */
+function draw(where, made, ...from) {
+  const before = drawn.get(where);
+  if (before?.every((one, place) => one === from[place])) return;
+  drawn.set(where, from);
+  where.replaceChildren(...made());
 }
 
 /** Sets text only where it is new, so that screen readers do not repeat themselves. */

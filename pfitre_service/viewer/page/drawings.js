@@ -33,10 +33,8 @@ export function dial(angles, held, ranges, next) {
     const [x1, y1] = at(from + turn, 62), [x2, y2] = at(to + turn, 62);
     svg.append(element("path", { d: `M110 72 L${x1} ${y1} A62 62 0 ${to - from > 180 ? 1 : 0} 0 ${x2} ${y2} Z`, fill: "var(--missing)", opacity: 0.7 }));
   }
-  angles.forEach((angle, place) => {
-    const [x1, y1] = at(angle, held[place] ? 20 : 34), [x2, y2] = at(angle, 62);
-    svg.append(element("line", { x1, y1, x2, y2, stroke: held[place] ? "var(--held)" : "var(--accent)", "stroke-width": held[place] ? 2 : 1 }));
-  });
+  const rays = (out, from) => angles.filter((_, place) => Boolean(held[place]) === out).map((angle) => `M${at(angle, from)}L${at(angle, 62)}`).join("");
+  svg.append(element("path", { d: rays(false, 34), stroke: "var(--accent)" }), element("path", { d: rays(true, 20), stroke: "var(--held)", "stroke-width": 2 }));
   if (Number.isFinite(next)) {
     const [x, y] = at(next, 68);
     svg.append(element("circle", { cx: x, cy: y, r: 4, fill: "var(--good)" }));

@@ -13,11 +13,11 @@ export const chosen = {
   solid: false, mode: "solid", cut: ["", "", ""], turn: null,
 };
 
-/** The tomogram: metadata, children by name, angles and which of them are held out, rows of progress. */
+/** The tomogram: metadata, children by name, what was heard of them, angles and which of them are held out, rows of progress. */
 export const shown = emptyTomogram();
 
 export function emptyTomogram() {
-  return { metadata: {}, children: {}, angles: [], held: [], rows: {}, located: false };
+  return { metadata: {}, children: {}, heard: new Map(), angles: [], held: [], rows: {}, located: false };
 }
 
 export const clamp = (at, size) => Math.min(size - 1, Math.max(0, Math.round(at)));

@@ -34,7 +34,8 @@ async function ask(path, parameters, signal) {
   return answer;
 }
 
-const path = (id, name = "") => `tomograms/${encodeURIComponent(id)}${name && "/" + name}`;
+/** Of all tomograms, of one, or of something in it. */
+const path = (id = "", name = "") => ["tomograms", encodeURIComponent(id), name].filter(Boolean).join("/");
 
 async function search(where, parameters, signal) {
   const answer = await (await ask(`search/${where}`, [["omit_links", "true"], ...parameters], signal)).json();
@@ -42,7 +43,7 @@ async function search(where, parameters, signal) {
 }
 
 /** The newest tomograms, newest first. */
-export const tomograms = (signal) => search("tomograms", [["page[limit]", PAGE], ["sort", "-"]], signal);
+export const tomograms = (signal) => search(path(), [["page[limit]", PAGE], ["sort", "-"]], signal);
 
 /** {volume, physics, trust, frames, progress} of one tomogram, as far as they are there. */
 export async function children(id, signal) {
@@ -75,7 +76,7 @@ export async function thinned(id, name, step, signal) {
   return new Float32Array(await (await ask(`array/full/${path(id, name)}`, parameters, signal)).arrayBuffer());
 }
 
-/** Calls `hear(message)` with what changes below the tomogram, and `state("live" | "lost")`; returns how to stop. */
+/** Calls `hear(message)` with what changes directly below a tomogram (below all of them for ""), and `state("live" | "lost")`; returns how to stop. */
 export function follow(id, hear, state) {
   let socket, timer, stopped = false, pause = 500;
   const open = () => {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from tiled.client import from_uri
 
 from pfitre_service.errors import StoreError
@@ -46,6 +47,21 @@ def test_a_published_volume_comes_back_with_its_revision(catalog, key):
     np.testing.assert_array_equal(reader.physics(), physics)
     np.testing.assert_array_equal(reader.trust(), trust)
     assert reader.revision() == 7
+
+
+def test_a_volume_in_this_machines_folder_is_left_uncompressed_for_quick_slices(server, key):
+    shape = (70, 256, 256)  # two slabs and a half
+    volume = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    with server.catalog() as beside:
+        beside.create(key, {})
+        for revision, values in enumerate((volume, volume + 1), 1):
+            beside.result_writer(key).publish(values, revision)
+        array = beside.reader(key).result("volume")
+        np.testing.assert_array_equal(array.cut(1, 100), volume[:, 100] + 1)
+        np.testing.assert_array_equal(array.read(30, 70), volume[30:] + 1)
+    stored = zarr.open_array(server.data_dir / "data" / layout.node_path(key, "volume"), mode="r")
+    assert not stored.compressors
+    np.testing.assert_array_equal(stored[: len(volume)], volume + 1)
 
 
 def test_a_later_writer_reuses_the_arrays(catalog, key):
