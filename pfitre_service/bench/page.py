@@ -57,7 +57,7 @@ class PageParameters:
     pages: int = 10
     """That watch it."""
     seconds: float = 60.0
-    """Each of four blocks, without pages and with them in turn."""
+    """Each of four blocks: without pages, twice with them, without."""
 
     @property
     def following_shape(self) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def _watch(parameters: PageParameters, browser: Browser, ports: Sequence[int], f
     blocks: dict[bool, list[float]] = {False: [], True: []}
     with _scan(ports, folder, (size, size), 1.0, []) as (service, uid):
         wait_for(lambda: _revisions(service, uid) >= 3, _PATIENCE_S, "no picture was published")
-        for watched in (False, True, False, True):
+        for watched in (False, True, True, False):  # steps grow longer with the scan
             pages = [browser.new_page() for _ in range(parameters.pages if watched else 0)]
             for page in pages:
                 page.add_init_script(_RECORD)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ _DIRECTIONS = 720
 _MEDIAN = 21
 
 Sinogram = NDArray[np.float32]
+_Method = Literal["auto", "sorting"]
+_METHODS: tuple[_Method, ...] = get_args(_Method)
 
 
 def ring_strength(slices: NDArray[np.float32], radius: float) -> float:
@@ -56,16 +58,16 @@ def run(
     references = References.of(flats, darks)
     projections = to_line_integrals(images, references, PreprocessParameters(), measurement).values
     geometry = ScanGeometry.of(rows=projections.shape[1], columns=projections.shape[2], axis=axis)
-    corrected = {
+    corrected: dict[str, Sinogram] = {
         "none": projections,
-        **{name: _ours(images, angles, references, measurement, name) for name in ("steady", "sorting")},
+        **{name: _ours(images, angles, references, measurement, name) for name in _METHODS},
         **{f"algotom {name}": _by_row(projections, remove) for name, remove in _algotom().items()},
     }
     slices = {name: _backprojected(values, angles, geometry) for name, values in corrected.items()}
     radius = min(geometry.axis, geometry.columns - 1 - geometry.axis) * 0.95
     rings = {name: ring_strength(picture, radius) for name, picture in slices.items()}
     best = min(value for name, value in rings.items() if name.startswith("algotom"))
-    return {"ring_strength": rings, "sorting_over_algotom": rings["sorting"] / best, "radius": radius}, slices
+    return {"ring_strength": rings, "auto_over_algotom": rings["auto"] / best, "radius": radius}, slices
 
 
 def render(result: dict[str, Any]) -> str:
@@ -82,7 +84,7 @@ def draw(path: Path, slices: dict[str, NDArray[np.float32]], result: dict[str, A
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = ("none", "sorting", "algotom sorting")
+    shown = ("none", "auto", "algotom sorting")
     low, high = np.percentile(slices["none"][0], (1, 99.8))
     figure, axes = pyplot.subplots(2, len(shown), figsize=(3.4 * len(shown), 7), layout="constrained")
     quarter = slices["none"].shape[-1] // 3
@@ -97,9 +99,9 @@ def draw(path: Path, slices: dict[str, NDArray[np.float32]], result: dict[str, A
 
 
 def _ours(
-    images: NDArray[Any], angles: NDArray[np.float64], references: References, measurement: Measurement, method: str
+    images: NDArray[Any], angles: NDArray[np.float64], references: References, measurement: Measurement, method: _Method
 ) -> Sinogram:
-    parameters = PreprocessParameters(stripes="steady" if method == "steady" else "sorting")
+    parameters = PreprocessParameters(stripes=method)
     search = StripeSearch(references, parameters, measurement)
     search.add(FrameBatch("projection", 0, images, angles))
     return to_line_integrals(images, search.found() or references, parameters, measurement).values

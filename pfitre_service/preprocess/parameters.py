@@ -76,10 +76,11 @@ class PreprocessParameters:
     the beam has changed since the flats. 0 where there are none, or nothing is known of them."""
     phase: PhaseParameters = field(default_factory=PhaseParameters)
     """Single-distance phase retrieval."""
-    stripes: Literal["off", "steady", "sorting"] = "steady"
-    """Columns that are wrong at all angles, which become rings. `steady`: narrow ones that stay the same over a whole
-    scan of 170 degrees or more, harmless where there are none; `sorting`: algotom's sorting, which finds wide and
-    weak ones too, from 65 degrees on, and takes edges of the sample near the axis for stripes; `off`: they stay."""
+    stripes: Literal["off", "auto", "sorting"] = "auto"
+    """Columns that are wrong at all angles, which become rings. `auto`: narrow ones that stay the same over a whole
+    scan of 170 degrees or more, harmless where there are none, and wide ones too where columns are wrong all over the
+    detector; `sorting`: algotom's sorting, from 65 degrees on, which takes edges of the sample near the axis for
+    stripes; `off`: they stay."""
     weights: Literal["off", "counts"] = "counts"
     """`counts`: an angle counts as much as the photons of its frame beside the flats', which `air_columns` tell;
     `off`: all the same."""

@@ -8,7 +8,7 @@ import { chosen, clamp, emptyTomogram, PICTURES, readLink, shown, soon, view } f
 import { entry } from "./words.js";
 
 const LIST_MS = 500;
-const FRAMES_MS = 3000; // the angles come as a whole table; how many there are is told by each message
+const FRAMES_MS = 3000; // the angles come as a whole table
 const AGAIN_MS = 2000;
 const PROGRESS = ["revision", "phase", "time", "angles_used", "residual", "heldout_error", "heldout_error_physics", "prior_gap"];
 const $ = (id) => document.getElementById(id);
@@ -127,10 +127,7 @@ function hear(message) {
   if (key in PICTURES) {
     soon("slices", showSlices, 0); // one drawing for messages that come together
     soon("progress", refreshProgress, 100);
-  } else {
-    soon("words", sayWords, LIST_MS);
-    soon("frames", refreshFrames, FRAMES_MS);
-  }
+  } else soon("frames", refreshFrames, FRAMES_MS);
 }
 
 async function reload() {

@@ -28,11 +28,11 @@ export function showWords(troubled) {
   const warnings = metadata.warnings ?? [];
   $("warnings-box").hidden = !warnings.length;
   $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;
-  $("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  draw($("warnings"), () => warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })), metadata);
   showDownloads(troubled);
-  $("facts").replaceChildren(...facts(chosen.id, metadata, children.volume).flatMap(([name, value]) => [
+  draw($("facts"), () => facts(chosen.id, metadata, children.volume).flatMap(([name, value]) => [
     Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value }),
-  ]));
+  ]), metadata, children.volume);
 }
 
 /** Made once for each tomogram, so that a link keeps the keyboard's focus. */
