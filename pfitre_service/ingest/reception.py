@@ -74,7 +74,7 @@ class Reception:
         return SourceCounts(
             address=self.address,
             connected=self.connected,
-            waits_for=self.waits_for,
+            waits_for="" if self.connected else self.waits_for,
             messages=self.messages,
             bytes=self._bytes,
             documents=self._documents,
