@@ -86,6 +86,10 @@ def replay(
     axis: Annotated[
         float | None, typer.Option(help="Column of the rotation axis of a scan file.  [default: the middle]")
     ] = None,
+    angles: Annotated[
+        Path | None,
+        typer.Option(help="CSV of a scan file's angles in degrees: of TIFF, or Data Exchange without theta."),
+    ] = None,
     speed: Annotated[
         str, typer.Option(help="Times as fast as it was, or max: as fast as it is taken without loss.")
     ] = "max",
@@ -117,6 +121,7 @@ def replay(
         source,
         run=run,
         axis=axis,
+        angles=angles,
         speed=speed,
         keep_uids=keep_uids,
         wait=wait,

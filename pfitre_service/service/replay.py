@@ -99,6 +99,7 @@ def replay(
     *,
     run: str | None,
     axis: float | None,
+    angles: Path | None,
     speed: str,
     keep_uids: bool,
     wait: bool,
@@ -114,7 +115,7 @@ def replay(
     factor = speed_of(speed)
     settings = load_settings(profile, overrides) if embedded is None else _embedded(embedded, profile, overrides)
     with console.status(f"opening {source}"):
-        stored = stored_documents(source, run, settings.documents, axis)
+        stored = stored_documents(source, run, settings.documents, axis=axis, angles=angles)
     console.print(stored.source, highlight=False)
     with contextlib.ExitStack() as stack:
         if embedded is not None:

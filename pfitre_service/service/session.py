@@ -44,6 +44,8 @@ class Session:
         self._search: StripeSearch | None = None
         """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
+        self._runs: list[str] = []
+        """Whose projections count, once the scan is closed."""
         self._published_at = -math.inf
         self._published_revision = 0
         self._state = ""
@@ -231,6 +233,7 @@ class Session:
         return self.engine
 
     def _close(self) -> None:
+        self._runs = list(self._reader.angle_of_run())
         self._closed = True
         if self.engine is None and (self._stored("flat") or self._stored("dark")):
             self._state = "references"
@@ -262,7 +265,8 @@ class Session:
 
     def _fields(self) -> dict[str, Any]:
         revision = 0 if self.engine is None else self._revision(self.engine)
-        return status_fields(self.engine, self.progress, revision, self._settings)
+        runs = {"run_uids": self._runs} if self._runs else {}
+        return status_fields(self.engine, self.progress, revision, self._settings) | runs
 
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""

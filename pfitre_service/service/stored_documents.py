@@ -38,28 +38,43 @@ class StoredDocuments:
     """After reading: what could not be understood, in words."""
 
 
-def stored_documents(source: str, run: str | None, rules: DocumentRules, axis: float | None = None) -> StoredDocuments:
+def stored_documents(
+    source: str,
+    run: str | None,
+    rules: DocumentRules,
+    *,
+    axis: float | None = None,
+    angles: Path | None = None,
+) -> StoredDocuments:
     """The documents at `source`, of one run if `run` (a uid, its beginning, or a scan id) names it.
 
     source: a file of documents, a scan file or folder, the address of a Tiled catalogue or run, or `profile:NAME`; of a
-    catalogue, the newest run without `run`. axis: column of the rotation axis of a scan file. Raises `InputError`,
-    `SettingsError`, `StoreError`.
+    catalogue, the newest run without `run`. Of scan files alone, axis: column of the rotation axis; angles: table of
+    degrees, see `read_scan`. Raises `InputError`, `SettingsError`, `StoreError`.
     """
+    given = [name for name, value in (("axis", axis), ("angles", angles)) if value is not None]
     if source.startswith(("http://", "https://", PROFILE)):
+        _refuse(given, source)
         return _of_catalogue(source, run, rules)
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(f"no such file or folder: {path}; a catalogue is named http://HOST:PORT or {PROFILE}NAME")
     if path.is_file() and holds_documents(path):
+        _refuse(given, source)
         lines = JsonLines(path)
         documents = lines if run is None else _only(lines, run, path)
         return StoredDocuments(f"documents in {path}", documents, left_out=lambda: faults_of(lines))
     if run is not None:
         raise InputError(f"{path} holds one scan; leave --run {run} out")
-    scan = read_scan(path)
+    scan = read_scan(path, angles=angles)
     stacks = [stack for stack in (scan.darks, scan.flats, scan.projections) if stack is not None]
     total = sum(len(stack) + 1 for stack in stacks) + 2
     return StoredDocuments(scan.source, documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S, axis=axis), total)
+
+
+def _refuse(options: list[str], source: str) -> None:
+    if options:
+        raise InputError(f"--{options[0]} is for scan files; {source} has documents, which say it themselves")
 
 
 def faults_of(lines: JsonLines) -> list[str]:

@@ -86,6 +86,7 @@ def test_a_scan_comes_through_kafka_frame_by_frame(RE, broker, tmp_path):
     publisher.flush()
     with Receiver(source_at(broker)) as receiver:
         receiver.until(lambda: any(name == "stop" for name, _ in receiver.documents))
+        receiver.until(lambda: receiver.source.counts.decode_failures)  # another partition, in no order with the first
         counts = receiver.source.counts
         assert (counts.connected, counts.documents, counts.decode_failures) == (True, 21, 1)  # the topic's maker
     assembler = TomogramAssembler(DocumentRules(rotation="rotation"))

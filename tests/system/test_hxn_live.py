@@ -77,6 +77,9 @@ def test_many_runs_become_a_tomogram_for_each_element(tomograms, sample):
     for element, reader in tomograms.items():
         np.testing.assert_allclose(reader.angles(), sample.angles)
         np.testing.assert_allclose(images(reader), sample.maps[element], rtol=1e-4, atol=1e-5)
+        runs = reader.metadata()["run_uids"]
+        assert len(runs) == len(sample.angles)
+        assert set(runs) == {run for run, *_ in reader.frame_ids()}
 
 
 def test_the_volume_is_that_of_the_same_maps_as_images_of_a_single_run(RE, service, tomograms, sample):

@@ -77,12 +77,22 @@ def nxtomo(exposures, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["documents", "nxtomo", "tiled"])
-def test_a_stored_scan_gives_the_volume_of_the_live_one(replay, service, inline, nxtomo, exposures, kind):
+@pytest.fixture
+def profile(service, tmp_path, monkeypatch) -> str:
+    """Name of the catalogue among those that Tiled and databroker know on this machine."""
+    content = f"beamline:\n  uri: {service.url}/api/v1/metadata/raw\n"
+    (tmp_path / "profiles.yml").write_text(content)
+    monkeypatch.setenv("TILED_PROFILES", str(tmp_path))
+    return "profile:beamline"
+
+
+@pytest.mark.parametrize("kind", ["documents", "nxtomo", "tiled", "profile"])
+def test_a_stored_scan_gives_the_volume_of_the_live_one(replay, service, inline, nxtomo, exposures, profile, kind):
     arguments = {
         "documents": (str(inline["file"]),),
         "nxtomo": (str(nxtomo), f"--axis={exposures.axis}"),
         "tiled": (f"{service.url}/api/v1/metadata/raw", "--run", inline["uid"][:8]),
+        "profile": (profile, "--run", inline["uid"]),
     }
     summary = replay(*arguments[kind], "--wait")
     (tomogram,) = summary["tomograms"]

@@ -148,7 +148,7 @@ def test_garbage_does_not_disturb_the_endpoint(
 ) -> None:
     try:
         assert b"200 OK" not in raw_answer(served, garbage)
-    except ConnectionError:
+    except OSError:  # a connection that was reset, or is gone already
         assert len(garbage) > 8192, "the server may hang up on what is too long only"
     assert status_of(served) == 200
     assert capfd.readouterr() == ("", "")
