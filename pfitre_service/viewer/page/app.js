@@ -16,13 +16,16 @@ const $ = (id) => document.getElementById(id);
 let stopFollowing = () => {};
 let stopList = () => {};
 let nodes = []; // tomograms, the newest first
+const told = new Map(); // what was heard of them
 const lost = new Set(); // connections
 
 // -- the list ---------------------------------------------------------------------------------------------------------
 
 async function refreshList() {
+  const begun = performance.now();
   try {
     nodes = await tiled.tomograms();
+    takeAgain(told, begun);
   } catch (error) {
     return troubled(error);
   }
@@ -39,16 +42,17 @@ function followList() {
     connection("list", state);
     if (state === "live") refreshList();
   });
+  refreshList();
 }
 
 function hearOfAll(message) {
   if (message.type === "container-child-created") soon("created", refreshList, LIST_MS);
   if (message.type !== "container-child-metadata-updated") return;
-  const { key, metadata } = message, node = nodes.find((other) => other.id === key);
-  if (node) Object.assign(node, { metadata });
+  const { key, metadata } = message;
+  hearNow(told, key, () => Object.assign(nodes.find((node) => node.id === key) ?? {}, { metadata }));
   soon("list", showList, LIST_MS);
   if (key !== chosen.id) return;
-  heard("", () => Object.assign(shown, { metadata }));
+  hearNow(shown.heard, "", () => Object.assign(shown, { metadata }));
   soon("words", sayWords, 0);
 }
 
@@ -111,17 +115,22 @@ function connection(which, state) {
   $("connection").textContent = lost.size ? "connection lost, trying again" : "live";
 }
 
-/** Takes over what a message says of a part of the tomogram ("" for itself), also over answers that are on their way. */
-function heard(name, take) {
-  shown.heard.set(name, { at: performance.now(), take });
+/** Takes over what a message says of something, and keeps it for answers that are on their way and older. */
+function hearNow(messages, name, take) {
+  messages.set(name, { at: performance.now(), take });
   take();
+}
+
+/** Takes over again, in an answer that was asked for at `begun`, what messages have said since. */
+function takeAgain(messages, begun) {
+  for (const { at, take } of messages.values()) if (at > begun) take();
 }
 
 function hear(message) {
   if (message.type === "container-child-created") soon("reload", reload, 50);
   if (message.type !== "container-child-metadata-updated") return;
   const { key, metadata } = message;
-  heard(key, () => Object.assign(shown.children[key] ?? {}, { metadata }));
+  hearNow(shown.heard, key, () => Object.assign(shown.children[key] ?? {}, { metadata }));
   if (!shown.children[key]) return soon("reload", reload, 50);
   if (document.hidden) return; // all is read when somebody looks again
   if (key in PICTURES) {
@@ -136,7 +145,7 @@ async function reload() {
     const [metadata, children] = await Promise.all([tiled.metadata(id), tiled.children(id)]);
     if (id !== chosen.id) return;
     Object.assign(shown, { metadata, children });
-    for (const { at, take } of shown.heard.values()) if (at > begun) take(); // messages that overtook the answer
+    takeAgain(shown.heard, begun);
   } catch (error) {
     return troubled(error);
   }
@@ -174,9 +183,8 @@ const sayWords = () => showWords(troubled);
 
 const refreshFrames = () => refresh("frames", ["role", "index", "angle"], ({ role = [], index = [], angle = [] }) => {
   const rows = role.map((name, row) => [name, index[row], angle[row]]).filter(([name]) => name === "projection");
-  const every = shown.metadata.parameters?.heldout_every ?? 0;
   shown.angles = rows.map(([, , degrees]) => degrees);
-  shown.held = rows.map(([, place]) => every > 0 && place % every === Math.floor(every / 2));
+  shown.places = rows.map(([, place]) => place);
 });
 
 const refreshProgress = () => refresh("progress", PROGRESS, (rows) => Object.assign(shown, { rows }));
@@ -186,11 +194,11 @@ function troubled(error) {
     if (!$("key").open) $("key").showModal();
   } else if (!(error instanceof tiled.Missing)) {
     connection("answers", "lost");
-    soon("again", tryAgain, AGAIN_MS);
+    soon("again", readAgain, AGAIN_MS);
   }
 }
 
-function tryAgain() {
+function readAgain() {
   refreshList();
   if (chosen.id) reload();
 }
@@ -208,7 +216,6 @@ $("key-form").onsubmit = (event) => {
   tiled.useKey($("key-input").value.trim());
   $("key").close();
   followList();
-  refreshList();
   if (chosen.id) choose(chosen.id);
 };
 window.onhashchange = () => {
@@ -218,7 +225,6 @@ window.onhashchange = () => {
   if (chosen.id && chosen.id !== before) choose(chosen.id);
   else showSlices();
 };
-document.addEventListener("visibilitychange", () => document.hidden || !chosen.id || reload());
+document.addEventListener("visibilitychange", () => document.hidden || readAgain());
 followList();
-refreshList();
 if (chosen.id) choose(chosen.id);

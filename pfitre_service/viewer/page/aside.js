@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 
 /** Says all that is known of the tomogram; `troubled(error)` is told why a download was refused. */
 export function showWords(troubled) {
-  const { metadata, children, angles, held, rows } = shown;
+  const { metadata, children, angles, places, rows } = shown;
   const frames = children.frames?.metadata ?? {}, trust = metadata.trust ?? {}, row = (rows.revision?.length ?? 0) - 1;
   const received = Math.max(angles.length, frames.counts?.projection ?? 0);
   const progress = row >= 0 ? Object.fromEntries(Object.entries(rows).map(([name, column]) => [name, column[row]])) : {};
@@ -23,8 +23,10 @@ export function showWords(troubled) {
   $("progress").style.visibility = expected ? "" : "hidden"; // a bar that runs to and fro would keep a processor busy
   const lag = received - (progress.angles_used ?? 0);
   $("progress-text").textContent = `${received}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, received, expected)}`;
-  draw($("dial"), () => dial(angles, held, trust.measured ?? [], trust.next_angle), angles, held, trust);
-  draw($("curves"), () => [curves(rows, $("against").value, trust.noise_floor)], rows, $("against").value, trust);
+  const every = metadata.parameters?.heldout_every ?? 0;
+  const held = () => places.map((place) => every > 0 && place % every === Math.floor(every / 2));
+  draw($("dial"), () => dial(angles, held(), trust.measured ?? [], trust.next_angle), angles, every, metadata.trust);
+  draw($("curves"), () => [curves(rows, $("against").value, trust.noise_floor)], rows, $("against").value, metadata.trust);
   const warnings = metadata.warnings ?? [];
   $("warnings-box").hidden = !warnings.length;
   $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;

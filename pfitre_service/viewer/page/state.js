@@ -13,11 +13,11 @@ export const chosen = {
   solid: false, mode: "solid", cut: ["", "", ""], turn: null,
 };
 
-/** The tomogram: metadata, children by name, what was heard of them, angles and which of them are held out, rows of progress. */
+/** The tomogram: metadata, children by name, what was heard of them, angles of the projections and their places in the array, rows of progress. */
 export const shown = emptyTomogram();
 
 export function emptyTomogram() {
-  return { metadata: {}, children: {}, heard: new Map(), angles: [], held: [], rows: {}, located: false };
+  return { metadata: {}, children: {}, heard: new Map(), angles: [], places: [], rows: {}, located: false };
 }
 
 export const clamp = (at, size) => Math.min(size - 1, Math.max(0, Math.round(at)));
