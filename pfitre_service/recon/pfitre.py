@@ -3,21 +3,27 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     rounds of data step and network; the last that foretold the held-out angles clearly better is the
-                result, as long as it foretells them as well as what can be had without a network
+    learned     rounds of data step and network; the last answer that foretold the held-out angles clearly better counts
+    guided      the classical ADMM drawn to that answer
 
-Each is warm across arriving angles, and rests when it no longer moves. The network is asked when the classical one
-rests, and now and then before that.
+The result is a mean of classical and guided, weighed so that the held-out angles are foretold best, as long as the
+network's answer is not clearly worse than what can be had without it.
+
+What was measured is total variation's matter, which knows no object from another; what was not is the network's, as far
+as nothing that was measured speaks against it. Each is warm across arriving angles, and rests when it no longer moves.
+The network is asked when the classical one rests, and now and then before that.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from pfitre_service.recon.admm import IncrementalAdmm, TikhonovSolver, relative_distance
+from pfitre_service.recon.admm import Anchor, IncrementalAdmm, TikhonovSolver, relative_distance
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
@@ -49,7 +55,8 @@ class HeldoutErrors:
     physics: float = math.nan
     classical: float = math.nan
     learned: float = math.nan
-    """Of the network's best round, whether it is shown or not."""
+    """Of the network's answer held against the data alone, or of the guided one, whichever is larger: guided by a wrong
+    answer, total variation would still explain the projections, with that answer in all that they leave open."""
 
     @property
     def without_network(self) -> float:
@@ -64,7 +71,7 @@ class HeldoutErrors:
 
 
 class PfitreSolver:
-    """All solvers of one tomogram. `classical` and `learned` may be None; with neither the result is the physics."""
+    """All solvers of one tomogram. There may be no `learned`; with no `classical` either, the result is the physics."""
 
     def __init__(
         self,
@@ -76,31 +83,38 @@ class PfitreSolver:
         parameters: AdmmParameters | None = None,
         watched: bool = True,
     ) -> None:
-        """watched: whether angles are, or will be, held out; the network waits for the first of them."""
+        """watched: whether angles are, or will be, held out; the network waits for the first of them. Raises ValueError
+        for a network with no classical prior beside it."""
+        if learned is not None and classical is None:
+            raise ValueError("a network guides the classical prior: give one beside it")
         self.parameters = parameters if parameters is not None else AdmmParameters()
         self.watched = watched
         self.physics = TikhonovSolver(data, self.parameters)
         self.classical = None if classical is None else IncrementalAdmm(data, classical, self.parameters)
         self._adjustable = None if classical is None or not classical.adjustable else classical
         self.learned = None if learned is None else LearnedSolver(data, learned, self.parameters)
+        self.guided: IncrementalAdmm | None = None
+        """None before the network was asked."""
+        self.guided_share = 1.0
+        """Of the guided one in the result, where there is one."""
         self.heldout = heldout
         self.errors = HeldoutErrors()
         self.remarks: list[str] = []
         """What a person should know of the prior's fate."""
         self.best: Round | None = None
-        """The network's best round on these data; None before it was asked."""
+        """The network's best answer on these data; None before it was asked."""
         self._watch = PriorWatch()
         self._adjusted_at = 0
         self._steps = 0
         self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
         self._idle_rounds = 0
         self._stale = False
-        """Whether `best` was made from less than what is in by now."""
+        """Whether `best` was measured on less than what is in by now."""
 
     def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
         """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are."""
         self.heldout = heldout
-        for solver in (self.physics, self.classical, self.learned):
+        for solver in (self.physics, self.classical, self.learned, self.guided):
             if solver is not None:
                 solver.data = data
         self._adjusted_at = 0
@@ -114,46 +128,41 @@ class PfitreSolver:
 
     def refit(self) -> None:
         """Gives the held-out angles to the data as well. Nothing can tell any more when a further round does harm: the
-        network's best answer stays, and the data step takes in every angle. A network that has done worse until now
+        network's best answer stays. A network that has done worse until now
         than what can be had without it is dropped."""
         if self.errors.outside_training:
             self.drop_network(
                 f"the projections do not fit together (held-out error {self.errors.without_network:.3g} without it) as "
                 "they did in all that it was trained on"
             )
-        if self.learned is not None and self.best is None and (self.heldout.angles or not self.watched):
-            self._ask(self.learned)
+        never_asked = self.best is None and (self.heldout.angles > 0 or not self.watched)
+        if self.learned is not None and self.classical is not None and never_asked:
+            self._ask(self.learned, self.classical)
         if harmful(self.errors):
             self.drop_network(_found(self.errors))
-        best, everything = self.best, self.physics.data
+        everything = self.physics.data
         everything.merge(self.heldout)
         self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
-        if self.learned is not None and best is not None:
-            self.learned.z, self.learned.rho_share = best.z, best.rho_share
-            self.best = self.learned.round(self.heldout)
+        if self.learned is not None and self.guided is not None:
             self._resting.add(self.learned)
-            if self.classical is not None:
-                self._resting.add(self.classical)  # nobody asks for its answer any more
-            self._stale = False
 
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
-        if (shown := self._shown) is not None:
-            return shown.x
-        return self.physics.x if self.classical is None else self.classical.state.x
+        if self.classical is None:
+            return self.physics.x
+        if self.guided is None or self.guided_share == 0.0:
+            return self.classical.state.x
+        return torch.lerp(self.classical.state.x, self.guided.state.x, self.guided_share)
 
     @property
     def z(self) -> Tensor:
         """What the prior makes of it; the result itself without a prior."""
-        if (shown := self._shown) is not None:
-            return shown.z
-        return self.physics.x if self.classical is None else self.classical.state.z
-
-    @property
-    def _shown(self) -> Round | None:
-        """The network's best round, unless the held-out angles speak against it now."""
-        return None if harmful(self.errors) else self.best
+        if self.classical is None:
+            return self.physics.x
+        if self.guided is None or self.best is None or self.guided_share == 0.0:
+            return self.classical.state.z
+        return self.best.z
 
     @property
     def prior_gap(self) -> float:
@@ -166,15 +175,14 @@ class PfitreSolver:
         changes = [self._move(self.physics)]
         if self.classical is not None:
             changes.append(self._move(self.classical))
+        if self.guided is not None:
+            changes.append(self._move(self.guided))
         self._measure()
         if self.errors.outside_training:
-            self.best = None
-        elif self.learned is not None and self._due(self.learned):
-            changes.append(self._ask(self.learned))
+            self.best = self.guided = None
+        elif self.learned is not None and self.classical is not None and self._due(self.learned):
+            changes.append(self._ask(self.learned, self.classical))
             self._judge()
-        elif self.learned is not None and self.best is not None and self._stale:
-            self.best = self.learned.follow(self.best, self.heldout)
-            self._measure()
         self._steps += 1
         return changes[-1] if self.learned is None else max(changes)
 
@@ -185,14 +193,17 @@ class PfitreSolver:
             return
         self._adjusted_at = data.angles
         prior.weight = best_weight(data, self.heldout, prior, self.parameters)
+        if self.guided is not None:
+            self.guided.prior = copy.copy(prior)
         self.wake()
 
     def _move(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
-        """The solver whose volume is the result never rests: when it may stop is not decided here."""
+        """The solver whose volume will be the result never rests: when it may stop is not decided here."""
         if solver in self._resting:
             return 0.0
         change = solver.step()
-        is_result = self.learned is None and solver is (self.classical or self.physics)
+        last = self.guided or self.classical or self.physics
+        is_result = solver is last and (self.learned is None or self.guided is not None)
         if not is_result and change < self.parameters.tolerance:
             self._resting.add(solver)
         return change
@@ -200,39 +211,53 @@ class PfitreSolver:
     def _due(self, learned: LearnedSolver) -> bool:
         if self.watched and not self.heldout.angles:
             return False
-        settled = (self.classical or self.physics) in self._resting
-        return learned not in self._resting and (settled or self._steps % _ASK_EVERY == _ASK_EVERY - 1)
+        return learned not in self._resting and (
+            self.classical in self._resting or self._steps % _ASK_EVERY == _ASK_EVERY - 1
+        )
 
-    def _ask(self, learned: LearnedSolver) -> float:
-        """One round; returns how far the result moved. Rests when several rounds have brought nothing better."""
-        physics = self.physics.x
-        smooth = physics if self.classical is None else self.classical.state.z
-        learned.prior.observe(physics, smooth, directional_coverage(learned.data, learned.prior.directions))
-        before = self.x
+    def _ask(self, learned: LearnedSolver, classical: IncrementalAdmm) -> float:
+        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. Rests when several
+        rounds have brought nothing better."""
+        smooth = classical.state.z
+        learned.prior.observe(self.physics.x, smooth, directional_coverage(learned.data, learned.prior.directions))
         if self.best is not None and self._stale:
             learned.z = self.best.z
             self.best = learned.round(self.heldout)
         self._stale = False
-        found = learned.step(smooth, self.heldout)
+        found, before = learned.step(smooth, self.heldout), self.best
         # Where nothing is held out, the last round is as good as any.
-        if self.best is None or not found.heldout_error >= (1 - _PROGRESS) * self.best.heldout_error:
-            self.best = found
-            change = relative_distance(found.x, before)
-        else:
-            change = 0.0
-        self._idle_rounds = 0 if self.best is found and change >= self.parameters.tolerance else self._idle_rounds + 1
+        best = found if before is None or not found.heldout_error >= (1 - _PROGRESS) * before.heldout_error else before
+        change = 1.0 if before is None else relative_distance(best.z, before.z)
+        self._idle_rounds = 0 if change >= self.parameters.tolerance else self._idle_rounds + 1
         if self._idle_rounds >= _IDLE_ROUNDS:
             self._resting.add(learned)
+        if self.guided is None:  # it begins where total variation alone has got
+            self.guided = IncrementalAdmm(classical.data, copy.copy(classical.prior), self.parameters)
+            self.guided.state = replace(classical.state)
+            self.guided_share = 1.0
+        self.best, self.guided.anchor = best, Anchor(best.z, best.share)
+        self._resting.discard(self.guided)
         self._measure()
         return change
 
     def _measure(self) -> None:
-        if self.heldout.angles:
-            physics = relative_residual(self.heldout, self.physics.x)
-            classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
-            learned = math.nan if self.best is None else relative_residual(self.heldout, self.best.x)
-            errors = HeldoutErrors(classical, physics, classical, learned)
-            self.errors = errors if self.best is None or harmful(errors) else replace(errors, result=learned)
+        """The errors on the held-out angles, and what they make of classical and guided together."""
+        if not self.heldout.angles:
+            return
+        physics = relative_residual(self.heldout, self.physics.x)
+        classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
+        self.errors = HeldoutErrors(classical, physics, classical)
+        if self.classical is None or self.guided is None or self.best is None:
+            return
+        guided = relative_residual(self.heldout, self.guided.state.x)
+        alone = math.nan if self._stale else self.best.heldout_error
+        self.errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
+        if harmful(self.errors):
+            self.guided_share = 0.0
+            return
+        halfway = relative_residual(self.heldout, torch.lerp(self.classical.state.x, self.guided.state.x, 0.5))
+        self.guided_share = best_share(classical**2, halfway**2, guided**2)
+        self.errors = replace(self.errors, result=relative_residual(self.heldout, self.x))
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
@@ -243,7 +268,7 @@ class PfitreSolver:
             return
         self._watch.turned_down = True
         self.learned.most_rho_share = _TURNED_DOWN
-        self.best = None
+        self.best = self.guided = None
         self.wake()
         self.remarks.append(f"the prior {self.learned.prior.name} was turned down: {_found(self.errors)}")
 
@@ -253,7 +278,7 @@ class PfitreSolver:
             return
         instead = "the data alone" if self.classical is None else "total variation"
         self.remarks.append(f"the prior {self.learned.prior.name} was dropped for {instead}: {reason}")
-        self.learned = self.best = None
+        self.learned = self.best = self.guided = None
         self.wake()
         self._measure()
 
@@ -269,6 +294,15 @@ MARGIN = 0.04
 def harmful(errors: HeldoutErrors) -> bool:
     """Whether the network's answer is clearly worse than what can be had without it; NaN says nothing against it."""
     return errors.learned > (1 + MARGIN) * errors.without_network
+
+
+def best_share(first: float, halfway: float, second: float) -> float:
+    """Where between two pictures the squared residual is least, from 0, the first, to 1: along that line it is a
+    parabola, and known from three of its values (stacking, Breiman 1996)."""
+    curvature = 2 * (first + second) - 4 * halfway
+    if not curvature > 0.0:
+        return float(second < first)
+    return min(1.0, max(0.0, 0.5 + (first - second) / (2 * curvature)))
 
 
 class PriorWatch:
