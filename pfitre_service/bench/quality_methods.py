@@ -92,7 +92,7 @@ def tuned_total_variation(data: NormalEquations, figures: tuple[Figure, ...], it
 
 def _iterates(data: NormalEquations, weight: float, figure: Figure, iterations: int) -> tuple[Tensor, Tensor]:
     """The best and the last."""
-    admm = IncrementalAdmm(data, TotalVariation(TvParameters(weight=weight)), AdmmParameters(tolerance=_TV_TOLERANCE))
+    admm = IncrementalAdmm(data, TotalVariation(TvParameters(weight=weight)))
     stop = StoppingRule(_TV_TOLERANCE, iterations)
     best = admm.state.x
     score = figure(best)

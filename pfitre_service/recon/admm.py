@@ -27,6 +27,8 @@ from pfitre_service.recon.parameters import AdmmParameters
 
 _ACCURACY = 0.1
 """How exactly a data step is solved, as a share of how little a step must change to be the last."""
+CLEARLY = 0.005
+"""Share by which a held-out error lies clearly above another: what is within it goes up and down by itself."""
 _VOXELS_READ = 200_000
 """About how many voxels of a volume its scale is read from."""
 
@@ -160,8 +162,8 @@ class TikhonovSolver:
 
 class StoppingRule:
     """When to stop: after three steps in a row that changed less than `tolerance`, or after three in a row whose
-    held-out error lay above the least so far (the solver has begun to fit what does not repeat in other angles), or
-    after `max_steps`."""
+    held-out error lay clearly above the least so far (the solver has begun to fit what does not repeat in other
+    angles), or after `max_steps`."""
 
     def __init__(self, tolerance: float, max_steps: int) -> None:
         self.tolerance = tolerance
@@ -174,7 +176,7 @@ class StoppingRule:
         """Takes in one step; True when it was the last. `heldout_error` is NaN where nothing is held out."""
         self.steps += 1
         self._quiet = self._quiet + 1 if change < self.tolerance else 0
-        self._above = self._above + 1 if heldout_error > self._least else 0
+        self._above = self._above + 1 if heldout_error > (1 + CLEARLY) * self._least else 0
         self._least = min(self._least, heldout_error)
         return self._quiet >= 3 or self._above >= 3 or self.steps >= self.max_steps
 

@@ -25,8 +25,6 @@ from pfitre_service.recon.parameters import AdmmParameters
 
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""
-SHARE = 0.3
-"""Pull of the answer where total variation smooths too, in terms of the rho that is best without it."""
 MOST_ASKED = 3.0
 """The most for what the network is shown: beyond it that is its own answer again, and in training it saw no more."""
 _SLICES = 12
@@ -48,8 +46,10 @@ class Round:
     """The answer z, (slices, size, size) float32, and what the held-out angles say of it."""
 
     z: Tensor
+    number: int
+    """How many rounds made it."""
     share: float
-    """How far the data step may be drawn to it, as a share of the summed weights."""
+    """Pull on the data step, as a share of the summed weights, with which it foretells the held-out angles best."""
     heldout_error: float
     """Of the best data step from it; NaN where nothing is held out."""
 
@@ -67,25 +67,26 @@ class LearnedSolver:
         self.scale = 0.0
         """The tomogram's scale of values: robust, and slow to change."""
 
-    def step(self, smooth: Tensor, heldout: NormalEquations) -> Round:
-        """Asks the network about its last answer, held against the data; at first about `smooth`."""
+    def step(self, smooth: Tensor, number: int, heldout: NormalEquations) -> Round:
+        """Asks the network about its last answer, held against the data; at first about `smooth`. `number`: of the
+        round, from 1."""
+        fresh = self.z is None
         start = smooth if self.z is None else self.z
-        x = self._data_step(start, self._asked_rho_share)
+        x = self._data_step(start, self.parameters.rho if fresh else self._asked_rho_share)
         now = robust_scale(x)
         self.scale = now if self.scale == 0.0 else 0.7 * self.scale + 0.3 * now
         self.z = self.prior(x, self.scale).clamp_min(0.0)
-        return self.round(heldout)
+        return self.measured(self.z, number, heldout)
 
-    def round(self, heldout: NormalEquations) -> Round:
-        """The answer as it is, and the pull that suits the held-out angles."""
-        assert self.z is not None  # `step` asks before it measures
-        errors = self._errors(self.z, heldout) if heldout.angles else {}
+    def measured(self, z: Tensor, number: int, heldout: NormalEquations) -> Round:
+        """What the held-out angles say of an answer, and the pull that suits them."""
+        errors = self._errors(z, heldout) if heldout.angles else {}
         known = {share: error for share, error in errors.items() if math.isfinite(error)}  # empty rows have none
         if not known:
-            return Round(self.z, self.parameters.rho, math.nan)
+            return Round(z, number, self.parameters.rho, math.nan)
         least = min(known, key=known.__getitem__)
         self._asked_rho_share = min(least, MOST_ASKED)
-        return Round(self.z, SHARE * least, relative_residual(heldout, self._data_step(self.z, least)))
+        return Round(z, number, least, relative_residual(heldout, self._data_step(z, least)))
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)

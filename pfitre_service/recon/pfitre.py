@@ -3,11 +3,9 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     rounds of data step and network; the last answer that foretold the held-out angles clearly better counts
-    guided      the classical ADMM drawn to that answer
-
-The result is a mean of classical and guided, weighed so that the held-out angles are foretold best, as long as the
-network's answer is not clearly worse than what can be had without it.
+    learned     a few rounds of data step and network; the last answer that foretold the held-out angles as well counts
+    guided      the classical ADMM drawn to that answer: the result, as long as the answer foretells the held-out angles
+                as well as what can be had without a network
 
 What was measured is total variation's matter, which knows no object from another; what was not is the network's, as far
 as nothing that was measured speaks against it. Each is warm across arriving angles, and rests when it no longer moves.
@@ -20,10 +18,9 @@ import copy
 import math
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
-from pfitre_service.recon.admm import Anchor, IncrementalAdmm, TikhonovSolver, relative_distance
+from pfitre_service.recon.admm import CLEARLY, Anchor, IncrementalAdmm, TikhonovSolver, relative_distance
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
@@ -37,11 +34,9 @@ MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
 _ASK_EVERY = 4
 """Steps from one round of the network to the next while the classical solver still moves."""
-_PROGRESS = 0.005
-"""A round must lower the held-out error by so large a share: with less, a network drifts to what it likes to see, and
-no projection speaks against it (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
-_IDLE_ROUNDS = 2
-"""So many rounds without progress, and the network rests."""
+_ROUNDS = 3
+"""Rounds of the network from total variation on: about as many as it saw in training. More drift to what it likes to
+see, and no projection speaks against that (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
 _TURNED_DOWN = 0.3
 """The most that a network which was turned down may pull on the data step, as a share of the summed weights."""
 
@@ -95,8 +90,6 @@ class PfitreSolver:
         self.learned = None if learned is None else LearnedSolver(data, learned, self.parameters)
         self.guided: IncrementalAdmm | None = None
         """None before the network was asked."""
-        self.guided_share = 1.0
-        """Of the guided one in the result, where there is one."""
         self.heldout = heldout
         self.errors = HeldoutErrors()
         self.remarks: list[str] = []
@@ -107,7 +100,7 @@ class PfitreSolver:
         self._adjusted_at = 0
         self._steps = 0
         self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
-        self._idle_rounds = 0
+        self._rounds = 0
         self._stale = False
         """Whether `best` was measured on less than what is in by now."""
 
@@ -123,7 +116,6 @@ class PfitreSolver:
     def wake(self) -> None:
         """The accumulators have changed: what rested may move again, and what was best is to be found anew."""
         self._resting.clear()
-        self._idle_rounds = 0
         self._stale = True
 
     def refit(self) -> None:
@@ -149,20 +141,22 @@ class PfitreSolver:
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
-        if self.classical is None:
-            return self.physics.x
-        if self.guided is None or self.guided_share == 0.0:
-            return self.classical.state.x
-        return torch.lerp(self.classical.state.x, self.guided.state.x, self.guided_share)
+        solver = self._result
+        return self.physics.x if solver is None else solver.state.x
 
     @property
     def z(self) -> Tensor:
         """What the prior makes of it; the result itself without a prior."""
-        if self.classical is None:
+        solver = self._result
+        if solver is None:
             return self.physics.x
-        if self.guided is None or self.best is None or self.guided_share == 0.0:
-            return self.classical.state.z
-        return self.best.z
+        return solver.state.z if solver.anchor is None else solver.anchor.picture
+
+    @property
+    def _result(self) -> IncrementalAdmm | None:
+        """The solver whose volume is shown, None for the physics alone: the guided one, unless the held-out angles
+        speak against its network now."""
+        return self.classical if self.guided is None or harmful(self.errors) else self.guided
 
     @property
     def prior_gap(self) -> float:
@@ -216,48 +210,41 @@ class PfitreSolver:
         )
 
     def _ask(self, learned: LearnedSolver, classical: IncrementalAdmm) -> float:
-        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. Rests when several
-        rounds have brought nothing better."""
+        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. Rests after the last
+        round, and begins anew from total variation once there are new data."""
         smooth = classical.state.z
         learned.prior.observe(self.physics.x, smooth, directional_coverage(learned.data, learned.prior.directions))
         if self.best is not None and self._stale:
-            learned.z = self.best.z
-            self.best = learned.round(self.heldout)
+            self.best = learned.measured(self.best.z, self.best.number, self.heldout)
         self._stale = False
-        found, before = learned.step(smooth, self.heldout), self.best
-        # Where nothing is held out, the last round is as good as any.
-        best = found if before is None or not found.heldout_error >= (1 - _PROGRESS) * before.heldout_error else before
+        if self._rounds == _ROUNDS:
+            self._rounds, learned.z = 0, None
+        self._rounds += 1
+        found, before = learned.step(smooth, self._rounds, self.heldout), self.best
+        best = found if before is None or supersedes(found, before) else before
         change = 1.0 if before is None else relative_distance(best.z, before.z)
-        self._idle_rounds = 0 if change >= self.parameters.tolerance else self._idle_rounds + 1
-        if self._idle_rounds >= _IDLE_ROUNDS:
+        if self._rounds == _ROUNDS:
             self._resting.add(learned)
         if self.guided is None:  # it begins where total variation alone has got
             self.guided = IncrementalAdmm(classical.data, copy.copy(classical.prior), self.parameters)
             self.guided.state = replace(classical.state)
-            self.guided_share = 1.0
         self.best, self.guided.anchor = best, Anchor(best.z, best.share)
         self._resting.discard(self.guided)
         self._measure()
         return change
 
     def _measure(self) -> None:
-        """The errors on the held-out angles, and what they make of classical and guided together."""
+        """The errors on the held-out angles."""
         if not self.heldout.angles:
             return
         physics = relative_residual(self.heldout, self.physics.x)
         classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
         self.errors = HeldoutErrors(classical, physics, classical)
-        if self.classical is None or self.guided is None or self.best is None:
-            return
-        guided = relative_residual(self.heldout, self.guided.state.x)
-        alone = math.nan if self._stale else self.best.heldout_error
-        self.errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
-        if harmful(self.errors):
-            self.guided_share = 0.0
-            return
-        halfway = relative_residual(self.heldout, torch.lerp(self.classical.state.x, self.guided.state.x, 0.5))
-        self.guided_share = best_share(classical**2, halfway**2, guided**2)
-        self.errors = replace(self.errors, result=relative_residual(self.heldout, self.x))
+        if self.guided is not None and self.best is not None:
+            guided = relative_residual(self.heldout, self.guided.state.x)
+            alone = math.nan if self._stale else self.best.heldout_error
+            errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
+            self.errors = errors if harmful(errors) else replace(errors, result=guided)
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
@@ -287,8 +274,9 @@ def _found(errors: HeldoutErrors) -> str:
     return f"held-out error {errors.learned:.3g}, without it {errors.without_network:.3g}"
 
 
-MARGIN = 0.04
-"""A network's answer may foretell held-out angles worse by this share: twice what its smoothing may cost."""
+MARGIN = 0.03
+"""A network's answer, held against the data alone, may foretell held-out angles worse by this share: total variation,
+which guided by it takes away what noise is left, makes up for as much."""
 
 
 def harmful(errors: HeldoutErrors) -> bool:
@@ -296,13 +284,13 @@ def harmful(errors: HeldoutErrors) -> bool:
     return errors.learned > (1 + MARGIN) * errors.without_network
 
 
-def best_share(first: float, halfway: float, second: float) -> float:
-    """Where between two pictures the squared residual is least, from 0, the first, to 1: along that line it is a
-    parabola, and known from three of its values (stacking, Breiman 1996)."""
-    curvature = 2 * (first + second) - 4 * halfway
-    if not curvature > 0.0:
-        return float(second < first)
-    return min(1.0, max(0.0, 0.5 + (first - second) / (2 * curvature)))
+def supersedes(found: Round, best: Round) -> bool:
+    """Whether an answer takes the place of an earlier one: in a later round it must foretell the held-out angles as
+    well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
+    if math.isnan(found.heldout_error):
+        return True
+    margin = CLEARLY if found.number >= best.number else -CLEARLY
+    return not found.heldout_error > (1 + margin) * best.heldout_error
 
 
 class PriorWatch:

@@ -11,8 +11,9 @@ from pfitre_service.model import ScanGeometry
 from pfitre_service.prior.parameters import TvParameters
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.learned import Round
 from pfitre_service.recon.normal_equations import NormalEquations
-from pfitre_service.recon.pfitre import HeldoutErrors, PfitreSolver, PriorWatch, best_share
+from pfitre_service.recon.pfitre import HeldoutErrors, PfitreSolver, PriorWatch, supersedes
 
 SIZE = 32
 ANGLES = torch.arange(-40.0, 40.0, 4.0, dtype=torch.float64)
@@ -185,55 +186,32 @@ def test_the_result_is_drawn_to_the_answer_where_nothing_was_measured(scan, trut
     assert distance(solver.x, truth) < 0.5 * distance(solver.classical.state.x, truth)
 
 
-def test_the_result_foretells_held_out_angles_at_least_as_well_as_either_of_its_parts(scan, truth):
+def test_it_is_asked_three_times_from_total_variation_on_and_anew_when_there_are_new_data(scan, truth, measure):
     data, heldout = scan
-    answer = Answer(torch.lerp(truth, truth.roll(1, -1), 0.45))
-    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation(), learned=answer), 16)
-    assert 0 < solver.guided_share < 1
-    parts = [relative_residual(heldout, part.state.x) for part in (solver.classical, solver.guided)]
-    assert solver.errors.result <= min(parts)
-    between = torch.lerp(solver.classical.state.x, solver.guided.state.x, solver.guided_share)
-    assert torch.equal(solver.x, between)
+    network = Answer(truth)
+    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation(), learned=network), 30)
+    assert len(network.shown) == 3
+    more = torch.tensor([60.0], dtype=torch.float64)
+    data.add(measure(data.geometry, truth, more, 0.03), more)
+    solver.wake()
+    stepped(solver, 30)
+    assert len(network.shown) == 6
 
 
-def test_a_refit_keeps_the_shares(scan, truth):
-    answer = Answer(torch.lerp(truth, truth.roll(1, -1), 0.45))
-    solver = stepped(PfitreSolver(*scan, classical=TotalVariation(), learned=answer), 16)
-    share = solver.guided_share
-    solver.refit()
-    stepped(solver, 4)
-    assert solver.guided_share == share
+def test_an_answer_takes_the_place_of_an_earlier_one_when_it_is_as_good_and_of_a_later_one_when_it_is_better(truth):
+    def made(number: int, error: float) -> Round:
+        return Round(truth, number, 1.0, error)
 
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_best_share_is_where_the_parabola_is_least(share):
-    first, halfway, second = ((position - share) ** 2 + 2 for position in (0, 0.5, 1))
-    assert best_share(first, halfway, second) == pytest.approx(share)
-
-
-def test_no_share_lies_beyond_either_picture():
-    assert best_share(2.0, 1.0, 0.4) == 1.0
-    assert best_share(0.4, 1.0, 2.0) == 0.0
-    assert best_share(1.0, 1.0, 1.0) == 0.0
+    assert supersedes(made(2, 1.003), made(1, 1.0))
+    assert not supersedes(made(2, 1.01), made(1, 1.0))
+    assert not supersedes(made(1, 0.997), made(3, 1.0))
+    assert supersedes(made(1, 0.99), made(3, 1.0))
+    assert supersedes(made(1, math.nan), made(3, math.nan))
 
 
 def test_a_network_needs_total_variation_beside_it(scan, truth):
     with pytest.raises(ValueError, match="give one beside it"):
         PfitreSolver(*scan, classical=None, learned=Answer(truth))
-
-
-def test_a_network_that_brings_nothing_new_is_not_asked_again_until_there_are_new_angles(scan, truth, measure):
-    data, heldout = scan
-    network = Answer(truth)
-    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation(), learned=network), 30)
-    asked = len(network.shown)
-    stepped(solver, 6)
-    assert len(network.shown) == asked
-    more = torch.tensor([60.0], dtype=torch.float64)
-    data.add(measure(data.geometry, truth, more, 0.03), more)
-    solver.wake()
-    stepped(solver, 8)
-    assert len(network.shown) > asked
 
 
 def test_a_refit_takes_in_every_angle_and_keeps_the_answer(scan, truth):
