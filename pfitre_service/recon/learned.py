@@ -43,8 +43,10 @@ class LearnedPrior(Prior, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """The answer z, (slices, size, size) float32, and what the held-out angles say of it."""
+    """The answer z and what the held-out angles say of it; x and z (slices, size, size) float32."""
 
+    x: Tensor
+    """The data step from z with that pull."""
     z: Tensor
     number: int
     """How many rounds made it."""
@@ -83,10 +85,15 @@ class LearnedSolver:
         errors = self._errors(z, heldout) if heldout.angles else {}
         known = {share: error for share, error in errors.items() if math.isfinite(error)}  # empty rows have none
         if not known:
-            return Round(z, number, self.parameters.rho, math.nan)
+            return Round(z, z, number, self.parameters.rho, math.nan)
         least = min(known, key=known.__getitem__)
         self._asked_rho_share = min(least, MOST_ASKED)
-        return Round(z, number, least, relative_residual(heldout, self._data_step(z, least)))
+        x = self._data_step(z, least)
+        return Round(x, z, number, least, relative_residual(heldout, x))
+
+    def from_data(self, answer: Round) -> Tensor:
+        """The data step from an answer on all that is in by now."""
+        return self._data_step(answer.z, answer.share)
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)

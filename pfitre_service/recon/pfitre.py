@@ -101,6 +101,8 @@ class PfitreSolver:
         self._steps = 0
         self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
         self._rounds = 0
+        self._plain = False
+        """Whether the answer held against the data alone foretells clearly better than with total variation besides."""
         self._stale = False
         """Whether `best` was measured on less than what is in by now."""
 
@@ -135,13 +137,16 @@ class PfitreSolver:
         everything = self.physics.data
         everything.merge(self.heldout)
         self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
-        if self.learned is not None and self.guided is not None:
+        if self.learned is not None and self.guided is not None and self.best is not None:
             self._resting.add(self.learned)
+            self.best = replace(self.best, x=self.learned.from_data(self.best))
 
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
         solver = self._result
+        if self.best is not None and self._plain and solver is not None and solver is self.guided:
+            return self.best.x
         return self.physics.x if solver is None else solver.state.x
 
     @property
@@ -244,7 +249,8 @@ class PfitreSolver:
             guided = relative_residual(self.heldout, self.guided.state.x)
             alone = math.nan if self._stale else self.best.heldout_error
             errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
-            self.errors = errors if harmful(errors) else replace(errors, result=guided)
+            self._plain = alone < (1 - CLEARLY) * guided
+            self.errors = errors if harmful(errors) else replace(errors, result=alone if self._plain else guided)
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""

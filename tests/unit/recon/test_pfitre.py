@@ -200,7 +200,7 @@ def test_it_is_asked_three_times_from_total_variation_on_and_anew_when_there_are
 
 def test_an_answer_takes_the_place_of_an_earlier_one_when_it_is_as_good_and_of_a_later_one_when_it_is_better(truth):
     def made(number: int, error: float) -> Round:
-        return Round(truth, number, 1.0, error)
+        return Round(truth, truth, number, 1.0, error)
 
     assert supersedes(made(2, 1.003), made(1, 1.0))
     assert not supersedes(made(2, 1.01), made(1, 1.0))
