@@ -39,20 +39,26 @@ def conjugate_gradient(
     *,
     iterations: int,
     tolerance: float = 0.0,
+    accuracy: float = 0.0,
     preconditioner: LinearMap | None = None,
 ) -> Tensor:
     """Solves operator(x) = right_side for each slice, from `start`; all (slices, size, size) float32.
 
-    Ends after `iterations`, or when every slice's residual is below `tolerance` times its right side.
+    Ends after `iterations`; or when every slice's residual is below `tolerance` times its right side; or when every
+    slice's preconditioned residual, which stands for its error, is below `accuracy` times its x. What no angle measured
+    hardly shows in the residual: ended by `tolerance`, total variation stands still before the wedge is filled.
     """
     precondition = preconditioner if preconditioner is not None else _identity
     x = start.clone()
     residual = right_side - operator(x)
     target = tolerance**2 * inner(right_side, right_side)
-    direction = precondition(residual).clone()  # updated in place, as the residual is: they must not be one tensor
+    preconditioned = precondition(residual)
+    direction = preconditioned.clone()  # updated in place, as the residual is: they must not be one tensor
     power = inner(residual, direction)
     for _ in range(iterations):
         if tolerance > 0.0 and bool((inner(residual, residual) <= target).all()):
+            break
+        if accuracy > 0.0 and bool((inner(preconditioned, preconditioned) <= accuracy**2 * inner(x, x)).all()):
             break
         image = operator(direction)
         step = _ratio(power, inner(direction, image))

@@ -4,10 +4,9 @@
     z <- network(x)                                              shown the data alone, total variation and the coverage
 
 A network minimises nothing. With the multiplier of ADMM it is pushed ever further from what it was trained on, by the
-running sum of its disagreements with the data; so there is none. rho says how far measured rays may be smoothed, a
-matter of their noise. Of all values tried, the largest is taken whose held-out error is within `WITHIN` of the least:
-the simplest picture that the data do not speak against (the "one standard error" rule of Breiman et al. 1984). What the
-network is shown next is made with the rho of the least error: all that the data have to say.
+running sum of its disagreements with the data; so there is none. rho is tried anew for each answer, and the held-out
+angles choose: what the network is next shown is made with the rho of the least held-out error, which is all that the
+data have to say.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from pfitre_service.recon.parameters import AdmmParameters
 
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""
-WITHIN = 0.02
-"""Share of the least held-out error that smoothing may cost."""
 MOST_ASKED = 3.0
 """The most for what the network is shown: beyond it that is its own answer again, and in training it saw no more."""
 _SLICES = 12
@@ -46,13 +43,17 @@ class LearnedPrior(Prior, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """x was made from the answer z, with this rho; all (slices, size, size) float32."""
+    """The answer z and what the held-out angles say of it; x and z (slices, size, size) float32."""
 
     x: Tensor
+    """The data step from z with that pull."""
     z: Tensor
-    rho_share: float
+    number: int
+    """How many rounds made it."""
+    share: float
+    """Pull on the data step, as a share of the summed weights, with which it foretells the held-out angles best."""
     heldout_error: float
-    """NaN where nothing is held out."""
+    """Of the best data step from it; NaN where nothing is held out."""
 
 
 class LearnedSolver:
@@ -63,41 +64,36 @@ class LearnedSolver:
         self.prior = prior
         self.parameters = parameters
         self.z: Tensor | None = None
-        self.rho_share = parameters.rho
         self.most_rho_share = RHO_SHARES[-1]
         self._asked_rho_share = parameters.rho
         self.scale = 0.0
         """The tomogram's scale of values: robust, and slow to change."""
 
-    def step(self, smooth: Tensor, heldout: NormalEquations) -> Round:
-        """Asks the network about its last answer, held against the data; at first about `smooth`."""
+    def step(self, smooth: Tensor, number: int, heldout: NormalEquations) -> Round:
+        """Asks the network about its last answer, held against the data; at first about `smooth`. `number`: of the
+        round, from 1."""
+        fresh = self.z is None
         start = smooth if self.z is None else self.z
-        x = self._data_step(start, self._asked_rho_share)
+        x = self._data_step(start, self.parameters.rho if fresh else self._asked_rho_share)
         now = robust_scale(x)
         self.scale = now if self.scale == 0.0 else 0.7 * self.scale + 0.3 * now
         self.z = self.prior(x, self.scale).clamp_min(0.0)
-        return self.round(heldout)
+        return self.measured(self.z, number, heldout)
 
-    def round(self, heldout: NormalEquations) -> Round:
-        """The data step from the answer as it is, with the rho that suits the held-out angles."""
-        assert self.z is not None  # `step` asks before it measures
-        errors = self._errors(self.z, heldout) if heldout.angles else {}
+    def measured(self, z: Tensor, number: int, heldout: NormalEquations) -> Round:
+        """What the held-out angles say of an answer, and the pull that suits them."""
+        errors = self._errors(z, heldout) if heldout.angles else {}
         known = {share: error for share, error in errors.items() if math.isfinite(error)}  # empty rows have none
-        if known:
-            least = min(known, key=known.__getitem__)
-            self.rho_share = max(share for share, error in known.items() if error <= (1 + WITHIN) * known[least])
-            self._asked_rho_share = min(least, MOST_ASKED)
-        x = self._data_step(self.z, self.rho_share)
-        error = relative_residual(heldout, x) if heldout.angles else math.nan
-        return Round(x, self.z, self.rho_share, error)
+        if not known:
+            return Round(z, z, number, self.parameters.rho, math.nan)
+        least = min(known, key=known.__getitem__)
+        self._asked_rho_share = min(least, MOST_ASKED)
+        x = self._data_step(z, least)
+        return Round(x, z, number, least, relative_residual(heldout, x))
 
-    def follow(self, earlier: Round, heldout: NormalEquations) -> Round:
-        """An earlier answer, held against all that has come in since."""
-        x = data_step(
-            self.data, earlier.z, earlier.rho_share * self.data.weight, earlier.x, self.parameters.cg_iterations
-        )
-        error = relative_residual(heldout, x) if heldout.angles else math.nan
-        return Round(x, earlier.z, earlier.rho_share, error)
+    def from_data(self, answer: Round) -> Tensor:
+        """The data step from an answer on all that is in by now."""
+        return self._data_step(answer.z, answer.share)
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)

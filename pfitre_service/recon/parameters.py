@@ -19,7 +19,7 @@ class AdmmParameters:
     """Conjugate-gradient iterations of one data step (warm-started)."""
     physics_rho: float = 0.1
     """Tikhonov weight of the physics-only volume, as a share of the summed weights."""
-    tolerance: float = 1e-2
+    tolerance: float = 5e-3
     """The solver stops when ||x - x_previous|| / ||x|| stays below this for three steps, or when the held-out error
     stays above its least for three."""
     max_iterations: int = 40

@@ -3,21 +3,24 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     rounds of data step and network; the last that foretold the held-out angles clearly better is the
-                result, as long as it foretells them as well as what can be had without a network
+    learned     a few rounds of data step and network; the last answer that foretold the held-out angles as well counts
+    guided      the classical ADMM drawn to that answer: the result, as long as the answer foretells the held-out angles
+                as well as what can be had without a network
 
-Each is warm across arriving angles, and rests when it no longer moves. The network is asked when the classical one
-rests, and now and then before that.
+What was measured is total variation's matter, which knows no object from another; what was not is the network's, as far
+as nothing that was measured speaks against it. Each is warm across arriving angles, and rests when it no longer moves.
+The network is asked when the classical one rests, and now and then before that.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from pfitre_service.recon.admm import IncrementalAdmm, TikhonovSolver, relative_distance
+from pfitre_service.recon.admm import CLEARLY, Anchor, IncrementalAdmm, TikhonovSolver, relative_distance
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
@@ -31,11 +34,9 @@ MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
 _ASK_EVERY = 4
 """Steps from one round of the network to the next while the classical solver still moves."""
-_PROGRESS = 0.005
-"""A round must lower the held-out error by so large a share: with less, a network drifts to what it likes to see, and
-no projection speaks against it (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
-_IDLE_ROUNDS = 2
-"""So many rounds without progress, and the network rests."""
+_ROUNDS = 3
+"""Rounds of the network from total variation on: about as many as it saw in training. More drift to what it likes to
+see, and no projection speaks against that (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
 _TURNED_DOWN = 0.3
 """The most that a network which was turned down may pull on the data step, as a share of the summed weights."""
 
@@ -49,7 +50,8 @@ class HeldoutErrors:
     physics: float = math.nan
     classical: float = math.nan
     learned: float = math.nan
-    """Of the network's best round, whether it is shown or not."""
+    """Of the network's answer held against the data alone, or of the guided one, whichever is larger: guided by a wrong
+    answer, total variation would still explain the projections, with that answer in all that they leave open."""
 
     @property
     def without_network(self) -> float:
@@ -64,7 +66,7 @@ class HeldoutErrors:
 
 
 class PfitreSolver:
-    """All solvers of one tomogram. `classical` and `learned` may be None; with neither the result is the physics."""
+    """All solvers of one tomogram. There may be no `learned`; with no `classical` either, the result is the physics."""
 
     def __init__(
         self,
@@ -76,31 +78,38 @@ class PfitreSolver:
         parameters: AdmmParameters | None = None,
         watched: bool = True,
     ) -> None:
-        """watched: whether angles are, or will be, held out; the network waits for the first of them."""
+        """watched: whether angles are, or will be, held out; the network waits for the first of them. Raises ValueError
+        for a network with no classical prior beside it."""
+        if learned is not None and classical is None:
+            raise ValueError("a network guides the classical prior: give one beside it")
         self.parameters = parameters if parameters is not None else AdmmParameters()
         self.watched = watched
         self.physics = TikhonovSolver(data, self.parameters)
         self.classical = None if classical is None else IncrementalAdmm(data, classical, self.parameters)
         self._adjustable = None if classical is None or not classical.adjustable else classical
         self.learned = None if learned is None else LearnedSolver(data, learned, self.parameters)
+        self.guided: IncrementalAdmm | None = None
+        """None before the network was asked."""
         self.heldout = heldout
         self.errors = HeldoutErrors()
         self.remarks: list[str] = []
         """What a person should know of the prior's fate."""
         self.best: Round | None = None
-        """The network's best round on these data; None before it was asked."""
+        """The network's best answer on these data; None before it was asked."""
         self._watch = PriorWatch()
         self._adjusted_at = 0
         self._steps = 0
         self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
-        self._idle_rounds = 0
+        self._rounds = 0
+        self._plain = False
+        """Whether the answer held against the data alone foretells clearly better than with total variation besides."""
         self._stale = False
-        """Whether `best` was made from less than what is in by now."""
+        """Whether `best` was measured on less than what is in by now."""
 
     def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
         """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are."""
         self.heldout = heldout
-        for solver in (self.physics, self.classical, self.learned):
+        for solver in (self.physics, self.classical, self.learned, self.guided):
             if solver is not None:
                 solver.data = data
         self._adjusted_at = 0
@@ -109,51 +118,50 @@ class PfitreSolver:
     def wake(self) -> None:
         """The accumulators have changed: what rested may move again, and what was best is to be found anew."""
         self._resting.clear()
-        self._idle_rounds = 0
         self._stale = True
 
     def refit(self) -> None:
         """Gives the held-out angles to the data as well. Nothing can tell any more when a further round does harm: the
-        network's best answer stays, and the data step takes in every angle. A network that has done worse until now
+        network's best answer stays. A network that has done worse until now
         than what can be had without it is dropped."""
         if self.errors.outside_training:
             self.drop_network(
                 f"the projections do not fit together (held-out error {self.errors.without_network:.3g} without it) as "
                 "they did in all that it was trained on"
             )
-        if self.learned is not None and self.best is None and (self.heldout.angles or not self.watched):
-            self._ask(self.learned)
+        never_asked = self.best is None and (self.heldout.angles > 0 or not self.watched)
+        if self.learned is not None and self.classical is not None and never_asked:
+            self._ask(self.learned, self.classical)
         if harmful(self.errors):
             self.drop_network(_found(self.errors))
-        best, everything = self.best, self.physics.data
+        everything = self.physics.data
         everything.merge(self.heldout)
         self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
-        if self.learned is not None and best is not None:
-            self.learned.z, self.learned.rho_share = best.z, best.rho_share
-            self.best = self.learned.round(self.heldout)
+        if self.learned is not None and self.guided is not None and self.best is not None:
             self._resting.add(self.learned)
-            if self.classical is not None:
-                self._resting.add(self.classical)  # nobody asks for its answer any more
-            self._stale = False
+            self.best = replace(self.best, x=self.learned.from_data(self.best))
 
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
-        if (shown := self._shown) is not None:
-            return shown.x
-        return self.physics.x if self.classical is None else self.classical.state.x
+        solver = self._result
+        if self.best is not None and self._plain and solver is not None and solver is self.guided:
+            return self.best.x
+        return self.physics.x if solver is None else solver.state.x
 
     @property
     def z(self) -> Tensor:
         """What the prior makes of it; the result itself without a prior."""
-        if (shown := self._shown) is not None:
-            return shown.z
-        return self.physics.x if self.classical is None else self.classical.state.z
+        solver = self._result
+        if solver is None:
+            return self.physics.x
+        return solver.state.z if solver.anchor is None else solver.anchor.picture
 
     @property
-    def _shown(self) -> Round | None:
-        """The network's best round, unless the held-out angles speak against it now."""
-        return None if harmful(self.errors) else self.best
+    def _result(self) -> IncrementalAdmm | None:
+        """The solver whose volume is shown, None for the physics alone: the guided one, unless the held-out angles
+        speak against its network now."""
+        return self.classical if self.guided is None or harmful(self.errors) else self.guided
 
     @property
     def prior_gap(self) -> float:
@@ -166,15 +174,14 @@ class PfitreSolver:
         changes = [self._move(self.physics)]
         if self.classical is not None:
             changes.append(self._move(self.classical))
+        if self.guided is not None:
+            changes.append(self._move(self.guided))
         self._measure()
         if self.errors.outside_training:
-            self.best = None
-        elif self.learned is not None and self._due(self.learned):
-            changes.append(self._ask(self.learned))
+            self.best = self.guided = None
+        elif self.learned is not None and self.classical is not None and self._due(self.learned):
+            changes.append(self._ask(self.learned, self.classical))
             self._judge()
-        elif self.learned is not None and self.best is not None and self._stale:
-            self.best = self.learned.follow(self.best, self.heldout)
-            self._measure()
         self._steps += 1
         return changes[-1] if self.learned is None else max(changes)
 
@@ -185,14 +192,17 @@ class PfitreSolver:
             return
         self._adjusted_at = data.angles
         prior.weight = best_weight(data, self.heldout, prior, self.parameters)
+        if self.guided is not None:
+            self.guided.prior = copy.copy(prior)
         self.wake()
 
     def _move(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
-        """The solver whose volume is the result never rests: when it may stop is not decided here."""
+        """The solver whose volume will be the result never rests: when it may stop is not decided here."""
         if solver in self._resting:
             return 0.0
         change = solver.step()
-        is_result = self.learned is None and solver is (self.classical or self.physics)
+        last = self.guided or self.classical or self.physics
+        is_result = solver is last and (self.learned is None or self.guided is not None)
         if not is_result and change < self.parameters.tolerance:
             self._resting.add(solver)
         return change
@@ -200,39 +210,47 @@ class PfitreSolver:
     def _due(self, learned: LearnedSolver) -> bool:
         if self.watched and not self.heldout.angles:
             return False
-        settled = (self.classical or self.physics) in self._resting
-        return learned not in self._resting and (settled or self._steps % _ASK_EVERY == _ASK_EVERY - 1)
+        return learned not in self._resting and (
+            self.classical in self._resting or self._steps % _ASK_EVERY == _ASK_EVERY - 1
+        )
 
-    def _ask(self, learned: LearnedSolver) -> float:
-        """One round; returns how far the result moved. Rests when several rounds have brought nothing better."""
-        physics = self.physics.x
-        smooth = physics if self.classical is None else self.classical.state.z
-        learned.prior.observe(physics, smooth, directional_coverage(learned.data, learned.prior.directions))
-        before = self.x
+    def _ask(self, learned: LearnedSolver, classical: IncrementalAdmm) -> float:
+        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. Rests after the last
+        round, and begins anew from total variation once there are new data."""
+        smooth = classical.state.z
+        learned.prior.observe(self.physics.x, smooth, directional_coverage(learned.data, learned.prior.directions))
         if self.best is not None and self._stale:
-            learned.z = self.best.z
-            self.best = learned.round(self.heldout)
+            self.best = learned.measured(self.best.z, self.best.number, self.heldout)
         self._stale = False
-        found = learned.step(smooth, self.heldout)
-        # Where nothing is held out, the last round is as good as any.
-        if self.best is None or not found.heldout_error >= (1 - _PROGRESS) * self.best.heldout_error:
-            self.best = found
-            change = relative_distance(found.x, before)
-        else:
-            change = 0.0
-        self._idle_rounds = 0 if self.best is found and change >= self.parameters.tolerance else self._idle_rounds + 1
-        if self._idle_rounds >= _IDLE_ROUNDS:
+        if self._rounds == _ROUNDS:
+            self._rounds, learned.z = 0, None
+        self._rounds += 1
+        found, before = learned.step(smooth, self._rounds, self.heldout), self.best
+        best = found if before is None or supersedes(found, before) else before
+        change = 1.0 if before is None else relative_distance(best.z, before.z)
+        if self._rounds == _ROUNDS:
             self._resting.add(learned)
+        if self.guided is None:  # it begins where total variation alone has got
+            self.guided = IncrementalAdmm(classical.data, copy.copy(classical.prior), self.parameters)
+            self.guided.state = replace(classical.state)
+        self.best, self.guided.anchor = best, Anchor(best.z, best.share)
+        self._resting.discard(self.guided)
         self._measure()
         return change
 
     def _measure(self) -> None:
-        if self.heldout.angles:
-            physics = relative_residual(self.heldout, self.physics.x)
-            classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
-            learned = math.nan if self.best is None else relative_residual(self.heldout, self.best.x)
-            errors = HeldoutErrors(classical, physics, classical, learned)
-            self.errors = errors if self.best is None or harmful(errors) else replace(errors, result=learned)
+        """The errors on the held-out angles."""
+        if not self.heldout.angles:
+            return
+        physics = relative_residual(self.heldout, self.physics.x)
+        classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
+        self.errors = HeldoutErrors(classical, physics, classical)
+        if self.guided is not None and self.best is not None:
+            guided = relative_residual(self.heldout, self.guided.state.x)
+            alone = math.nan if self._stale else self.best.heldout_error
+            errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
+            self._plain = alone < (1 - CLEARLY) * guided
+            self.errors = errors if harmful(errors) else replace(errors, result=alone if self._plain else guided)
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
@@ -243,7 +261,7 @@ class PfitreSolver:
             return
         self._watch.turned_down = True
         self.learned.most_rho_share = _TURNED_DOWN
-        self.best = None
+        self.best = self.guided = None
         self.wake()
         self.remarks.append(f"the prior {self.learned.prior.name} was turned down: {_found(self.errors)}")
 
@@ -253,7 +271,7 @@ class PfitreSolver:
             return
         instead = "the data alone" if self.classical is None else "total variation"
         self.remarks.append(f"the prior {self.learned.prior.name} was dropped for {instead}: {reason}")
-        self.learned = self.best = None
+        self.learned = self.best = self.guided = None
         self.wake()
         self._measure()
 
@@ -262,13 +280,23 @@ def _found(errors: HeldoutErrors) -> str:
     return f"held-out error {errors.learned:.3g}, without it {errors.without_network:.3g}"
 
 
-MARGIN = 0.04
-"""A network's answer may foretell held-out angles worse by this share: twice what its smoothing may cost."""
+MARGIN = 0.03
+"""A network's answer, held against the data alone, may foretell held-out angles worse by this share: total variation,
+which guided by it takes away what noise is left, makes up for as much."""
 
 
 def harmful(errors: HeldoutErrors) -> bool:
     """Whether the network's answer is clearly worse than what can be had without it; NaN says nothing against it."""
     return errors.learned > (1 + MARGIN) * errors.without_network
+
+
+def supersedes(found: Round, best: Round) -> bool:
+    """Whether an answer takes the place of an earlier one: in a later round it must foretell the held-out angles as
+    well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
+    if math.isnan(found.heldout_error):
+        return True
+    margin = CLEARLY if found.number >= best.number else -CLEARLY
+    return not found.heldout_error > (1 + margin) * best.heldout_error
 
 
 class PriorWatch:

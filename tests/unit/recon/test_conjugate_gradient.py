@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,29 @@ def test_ends_once_every_slice_is_below_the_tolerance(data, system):
     residual = (data.b - system(x)).flatten(1).norm(dim=1) / data.b.flatten(1).norm(dim=1)
     assert float(residual.max()) < 1.1e-3
     assert calls < 60
+
+
+def test_goes_on_by_accuracy_where_the_residual_hardly_shows_what_is_missing(data, measure, disc):
+    """A change that no projection sees: far below the data in the residual, all of the error in x."""
+    rho = 1e-3 * data.weight
+
+    def system(v):
+        return data.normal(v) + rho * v
+
+    unseen = disc(SIZE, SLICES)
+    for _ in range(300):
+        unseen = unseen - data.normal(unseen) / (20 * data.weight)
+    unseen *= data.b.norm() / data.weight / unseen.norm()
+    solve = partial(
+        conjugate_gradient,
+        system,
+        data.b + rho * unseen,
+        torch.zeros_like(data.b),
+        preconditioner=circulant_preconditioner(data, rho),
+    )
+    by_residual, by_accuracy = solve(iterations=300, tolerance=2e-3), solve(iterations=300, accuracy=1e-5)
+    exact = solve(iterations=600)
+    assert float((by_accuracy - exact).norm()) < 0.1 * float((by_residual - exact).norm())
 
 
 @pytest.mark.parametrize("angles", [[7.0], [-40.0, -38.0, 3.0, 3.0, 20.0], list(range(0, 180, 9))])

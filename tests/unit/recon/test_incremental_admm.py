@@ -12,9 +12,11 @@ import torch
 from pfitre_service.model import ScanGeometry
 from pfitre_service.recon import admm as admm_module
 from pfitre_service.recon.admm import (
+    Anchor,
     IncrementalAdmm,
     StoppingRule,
     TikhonovSolver,
+    data_step,
     relative_distance,
     robust_scale,
 )
@@ -146,6 +148,18 @@ def test_a_step_without_angles_does_nothing(geometry):
     assert math.isnan(admm.step())
     assert admm.state.iterations == 0
     assert math.isnan(TikhonovSolver(NormalEquations(geometry)).step())
+
+
+def test_an_anchor_draws_the_result_to_its_picture(geometry, bright, measure, relative_error):
+    """With a prior that says nothing, ADMM ends at argmin 1/2 ||A x - y||^2_W + share W / 2 ||x - picture||^2."""
+    data, picture = accumulators(geometry, bright, ANGLES, measure), bright.flip(-1)
+    admm = IncrementalAdmm(data, Unchanged(), EXACT)
+    admm.anchor = Anchor(picture, 2.0)
+    for _ in range(60):
+        admm.step()
+    expected = data_step(data, picture, 2.0 * data.weight, picture, 100)
+    assert relative_error(admm.state.x, expected) < 1e-3
+    assert relative_error(expected, bright) > 0.01
 
 
 def test_solve_stops_when_steps_stay_small(geometry, bright, measure):
