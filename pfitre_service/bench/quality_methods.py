@@ -32,14 +32,13 @@ from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
-from pfitre_service.recon.pfitre import PfitreSolver
+from pfitre_service.recon.pfitre import HINT_STEPS, PfitreSolver
 from pfitre_service.recon.smoothing import best_weight
 
 HELDOUT_EVERY = 8
 _TV_START = 0.15
 _TV_TOLERANCE = 5e-4
 _PHYSICS_STEPS = 20
-_TV_STEPS = 20
 
 Figure = Callable[[Tensor], float]
 """What a picture is worth, the higher the better."""
@@ -92,8 +91,9 @@ def tuned_total_variation(data: NormalEquations, figures: tuple[Figure, ...], it
 
 def _iterates(data: NormalEquations, weight: float, figure: Figure, iterations: int) -> tuple[Tensor, Tensor]:
     """The best and the last."""
-    admm = IncrementalAdmm(data, TotalVariation(TvParameters(weight=weight)))
-    stop = StoppingRule(_TV_TOLERANCE, iterations)
+    exact = AdmmParameters(tolerance=_TV_TOLERANCE)
+    admm = IncrementalAdmm(data, TotalVariation(TvParameters(weight=weight)), exact)
+    stop = StoppingRule(exact.tolerance, iterations)
     best = admm.state.x
     score = figure(best)
     done = False
@@ -118,12 +118,14 @@ def physics(data: NormalEquations, parameters: AdmmParameters) -> Tensor:
 def one_pass(
     data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters
 ) -> Tensor:
-    """The prior, once, on what all data alone give; it is shown total variation's answer, as in a live scan."""
+    """The prior, once, on what all data alone give; it is shown total variation's answer, as by the solver."""
     weight = best_weight(data, heldout, TotalVariation(), parameters)
     everything = _together(data, heldout)
-    classical = IncrementalAdmm(everything, TotalVariation(TvParameters(weight=weight)), parameters)
-    classical.solve(_TV_STEPS)
     alone = physics(everything, parameters)
+    classical = IncrementalAdmm(everything, TotalVariation(TvParameters(weight=weight)), parameters)
+    classical.begin(alone)
+    for _ in range(HINT_STEPS):
+        classical.step()
     prior.observe(alone, classical.state.z, directional_coverage(everything, DIRECTIONS))
     return prior(alone, robust_scale(alone))
 
@@ -142,14 +144,15 @@ def pfitre(data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior,
     most with the held-out angles given to them too. `data` and `heldout` stay as they are."""
     apart = _together(data), heldout
     solver = PfitreSolver(*apart, classical=TotalVariation(), learned=prior, parameters=parameters)
-    rule = StoppingRule(parameters.tolerance, parameters.max_iterations)
-    while not rule(solver.step(), solver.errors.result):
-        pass
+    _until_rest(solver)
     solver.refit()
-    again = StoppingRule(parameters.tolerance, rule.steps)
-    while not again(solver.step()):
-        pass
+    _until_rest(solver)
     return solver.x
+
+
+def _until_rest(solver: PfitreSolver) -> None:
+    while not solver.at_rest:
+        solver.step()
 
 
 def _together(*parts: NormalEquations) -> NormalEquations:

@@ -8,8 +8,12 @@
                 as well as what can be had without a network
 
 What was measured is total variation's matter, which knows no object from another; what was not is the network's, as far
-as nothing that was measured speaks against it. Each is warm across arriving angles, and rests when it no longer moves.
-The network is asked when the classical one rests, and now and then before that.
+as nothing that was measured speaks against it. Where the answer held against the data alone foretells the held-out
+angles clearly better than with total variation besides, that is the result.
+
+Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. The classical one begins where
+the data alone have got; after `HINT_STEPS` steps of it the network has its rounds, and the guided one goes on from
+there. When more angles have come, the network is asked again.
 """
 
 from __future__ import annotations
@@ -20,7 +24,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from pfitre_service.recon.admm import CLEARLY, Anchor, IncrementalAdmm, TikhonovSolver, relative_distance
+from pfitre_service.recon.admm import (
+    CLEARLY,
+    Anchor,
+    IncrementalAdmm,
+    StoppingRule,
+    TikhonovSolver,
+    relative_distance,
+)
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
@@ -32,9 +43,17 @@ _GROWTH = 1.5
 """The weight is chosen anew each time that so many times as many angles are in."""
 MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
+_HEAD_START = 4
+"""Steps of the physics before the classical solver begins."""
+HINT_STEPS = 6
+"""Steps of the classical solver after which the network is first asked: as in training, where it never saw total
+variation come to its end. Asked then, its answers do worse with every round (digital twin, five families, 100 degrees
+missing, two rounds: 22.7 dB after 6 steps, 22.5 after 10, 21.9 after 30)."""
 _ASK_EVERY = 4
-"""Steps from one round of the network to the next while the classical solver still moves."""
-_ROUNDS = 3
+"""Steps between one time that the network is asked and the next, while angles keep coming."""
+_TRIED = 3
+"""Steps after which the guided solver has shown whether it comes near what the answer alone foretells."""
+_ROUNDS = 2
 """Rounds of the network from total variation on: about as many as it saw in training. More drift to what it likes to
 see, and no projection speaks against that (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
 _TURNED_DOWN = 0.3
@@ -45,13 +64,31 @@ _TURNED_DOWN = 0.3
 class HeldoutErrors:
     """||A x - y|| / ||y|| on angles that no solver has seen; NaN where nothing is held out."""
 
-    result: float = math.nan
-    """Of what is shown."""
     physics: float = math.nan
     classical: float = math.nan
-    learned: float = math.nan
-    """Of the network's answer held against the data alone, or of the guided one, whichever is larger: guided by a wrong
-    answer, total variation would still explain the projections, with that answer in all that they leave open."""
+    """The physics' while there is no classical answer."""
+    guided: float = math.nan
+    answer: float = math.nan
+    """Of the network's answer held against the data alone; NaN while it was not measured on all that is in."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the answer does clearly better with the data alone than with total variation besides."""
+        return self.answer < (1 - CLEARLY) * self.guided
+
+    @property
+    def learned(self) -> float:
+        """By which the network is judged. Guided by a wrong answer, total variation would still explain the
+        projections, with that answer in all that they leave open: the larger of the two counts, unless the answer is
+        shown plain."""
+        return self.answer if self.plain or self.answer > self.guided else self.guided
+
+    @property
+    def result(self) -> float:
+        """Of what is shown."""
+        if math.isnan(self.learned) or harmful(self):
+            return self.classical
+        return self.answer if self.plain else self.guided
 
     @property
     def without_network(self) -> float:
@@ -99,12 +136,12 @@ class PfitreSolver:
         self._watch = PriorWatch()
         self._adjusted_at = 0
         self._steps = 0
-        self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
         self._rounds = 0
-        self._plain = False
-        """Whether the answer held against the data alone foretells clearly better than with total variation besides."""
+        self._guided_steps = 0
+        """Since the guided solver was given its last answer."""
+        self._begin(self.parameters.max_iterations)
         self._stale = False
-        """Whether `best` was measured on less than what is in by now."""
+        """Whether there are data that the network was not asked about, nor `best` measured on."""
 
     def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
         """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are."""
@@ -117,13 +154,28 @@ class PfitreSolver:
 
     def wake(self) -> None:
         """The accumulators have changed: what rested may move again, and what was best is to be found anew."""
-        self._resting.clear()
+        self._begin(self.parameters.max_iterations)
         self._stale = True
 
+    def _begin(self, most_steps: int) -> None:
+        self._resting: set[TikhonovSolver | IncrementalAdmm | LearnedSolver] = set()
+        self._rules: dict[TikhonovSolver | IncrementalAdmm, StoppingRule] = {}
+        self._measured: dict[TikhonovSolver | IncrementalAdmm, tuple[Tensor, float]] = {}
+        """Volumes and their errors on the held-out angles."""
+        self._began_at, self._most_steps = self._steps, most_steps
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether another step would change nothing worth while, or has become one too many."""
+        if self._steps - self._began_at >= self._most_steps:
+            return True
+        solvers = (self.physics, self.classical, self.guided, self.learned if self._listens else None)
+        return all(solver is None or solver in self._resting for solver in solvers)
+
     def refit(self) -> None:
-        """Gives the held-out angles to the data as well. Nothing can tell any more when a further round does harm: the
-        network's best answer stays. A network that has done worse until now
-        than what can be had without it is dropped."""
+        """Gives the held-out angles to the data as well; at most as many steps follow as were taken so far. Nothing can
+        tell any more when a further round does harm: the network's best answer stays. A network that has done worse
+        until now than what can be had without it is dropped."""
         if self.errors.outside_training:
             self.drop_network(
                 f"the projections do not fit together (held-out error {self.errors.without_network:.3g} without it) as "
@@ -134,20 +186,26 @@ class PfitreSolver:
             self._ask(self.learned, self.classical)
         if harmful(self.errors):
             self.drop_network(_found(self.errors))
-        everything = self.physics.data
+        taken, everything = self._steps - self._began_at, self.physics.data
         everything.merge(self.heldout)
         self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
-        if self.learned is not None and self.guided is not None and self.best is not None:
-            self._resting.add(self.learned)
+        self._begin(taken)
+        if self.learned is None or self.classical is None or self.guided is None or self.best is None:
+            return
+        self._resting.update((self.classical, self.learned))
+        if self.errors.plain:
+            self._resting.add(self.guided)
             self.best = replace(self.best, x=self.learned.from_data(self.best))
 
     @property
     def x(self) -> Tensor:
         """The result, (slices, size, size) float32."""
         solver = self._result
-        if self.best is not None and self._plain and solver is not None and solver is self.guided:
+        if solver is None:
+            return self.physics.x
+        if solver is self.guided and self.best is not None and self.errors.plain:
             return self.best.x
-        return self.physics.x if solver is None else solver.state.x
+        return solver.x
 
     @property
     def z(self) -> Tensor:
@@ -161,6 +219,8 @@ class PfitreSolver:
     def _result(self) -> IncrementalAdmm | None:
         """The solver whose volume is shown, None for the physics alone: the guided one, unless the held-out angles
         speak against its network now."""
+        if not self._begun:
+            return None
         return self.classical if self.guided is None or harmful(self.errors) else self.guided
 
     @property
@@ -169,20 +229,27 @@ class PfitreSolver:
         return math.nan if self.learned is None and self.classical is None else relative_distance(self.x, self.z)
 
     def step(self) -> float:
-        """One step of each solver that moves; returns the largest relative change, ||x - x_previous|| / ||x||."""
-        self._adjust()
+        """One step of each solver that moves, or a round of the network; returns the largest relative change,
+        ||x - x_previous|| / ||x||."""
+        self._steps += 1
         changes = [self._move(self.physics)]
-        if self.classical is not None:
+        if self.errors.outside_training:
+            self.best = self.guided = None
+        if self.learned is not None and self.classical is not None and self._due(self.classical):
+            changes.append(self._ask(self.learned, self.classical))
+            self._judge()
+            return max(changes)
+        if self.classical is not None and (self._begun or self._steps > min(_HEAD_START, self._most_steps // 4)):
+            self._adjust()
+            if not self._begun:
+                self.classical.begin(self.physics.x)
             changes.append(self._move(self.classical))
         if self.guided is not None:
             changes.append(self._move(self.guided))
+        self._guided_steps += 1
         self._measure()
-        if self.errors.outside_training:
-            self.best = self.guided = None
-        elif self.learned is not None and self.classical is not None and self._due(self.learned):
-            changes.append(self._ask(self.learned, self.classical))
-            self._judge()
-        self._steps += 1
+        if self.guided is not None and self._guided_steps >= _TRIED and self.errors.plain:
+            self._resting.add(self.guided)
         return changes[-1] if self.learned is None else max(changes)
 
     def _adjust(self) -> None:
@@ -192,31 +259,51 @@ class PfitreSolver:
             return
         self._adjusted_at = data.angles
         prior.weight = best_weight(data, self.heldout, prior, self.parameters)
+        for solver in (self.classical, self.guided):
+            if solver is not None:
+                self._restart(solver)
         if self.guided is not None:
             self.guided.prior = copy.copy(prior)
-        self.wake()
 
     def _move(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
-        """The solver whose volume will be the result never rests: when it may stop is not decided here."""
         if solver in self._resting:
             return 0.0
         change = solver.step()
-        last = self.guided or self.classical or self.physics
-        is_result = solver is last and (self.learned is None or self.guided is not None)
-        if not is_result and change < self.parameters.tolerance:
+        if solver not in self._rules:  # the classical one leaves some of the steps to the network and what follows it
+            share = 2 if solver is self.classical and self.learned is not None else 1
+            self._rules[solver] = StoppingRule(self.parameters.tolerance, max(1, self._most_steps // share))
+        if self._rules[solver](change, self._heldout_error(solver)):
             self._resting.add(solver)
         return change
 
-    def _due(self, learned: LearnedSolver) -> bool:
-        if self.watched and not self.heldout.angles:
+    def _restart(self, solver: IncrementalAdmm) -> None:
+        """It may move again."""
+        self._resting.discard(solver)
+        self._rules.pop(solver, None)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there is an answer of total variation."""
+        return self.classical is not None and self.classical.state.iterations > 0
+
+    @property
+    def _listens(self) -> bool:
+        """Whether the network may be asked, once it is time."""
+        return not self.errors.outside_training and (self.heldout.angles > 0 or not self.watched)
+
+    def _due(self, classical: IncrementalAdmm) -> bool:
+        if not self._listens or self.learned in self._resting:
             return False
-        return learned not in self._resting and (
-            self.classical in self._resting or self._steps % _ASK_EVERY == _ASK_EVERY - 1
-        )
+        hinted = classical.state.iterations >= HINT_STEPS or classical in self._resting
+        first = self.best is None and hinted
+        anew = self._stale and self._begun and self._steps % _ASK_EVERY == 0
+        return first or anew or 0 < self._rounds < _ROUNDS
 
     def _ask(self, learned: LearnedSolver, classical: IncrementalAdmm) -> float:
-        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. Rests after the last
-        round, and begins anew from total variation once there are new data."""
+        """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. It rests after the
+        last one, until there are more data."""
+        if not self._begun:
+            classical.begin(self.physics.x)
         smooth = classical.state.z
         learned.prior.observe(self.physics.x, smooth, directional_coverage(learned.data, learned.prior.directions))
         if self.best is not None and self._stale:
@@ -227,30 +314,37 @@ class PfitreSolver:
         self._rounds += 1
         found, before = learned.step(smooth, self._rounds, self.heldout), self.best
         best = found if before is None or supersedes(found, before) else before
-        change = 1.0 if before is None else relative_distance(best.z, before.z)
         if self._rounds == _ROUNDS:
             self._resting.add(learned)
         if self.guided is None:  # it begins where total variation alone has got
             self.guided = IncrementalAdmm(classical.data, copy.copy(classical.prior), self.parameters)
             self.guided.state = replace(classical.state)
         self.best, self.guided.anchor = best, Anchor(best.z, best.share)
-        self._resting.discard(self.guided)
+        self._restart(self.guided)
+        self._guided_steps = 0
         self._measure()
-        return change
+        return 1.0 if before is None else relative_distance(best.z, before.z)
 
     def _measure(self) -> None:
         """The errors on the held-out angles."""
         if not self.heldout.angles:
             return
-        physics = relative_residual(self.heldout, self.physics.x)
-        classical = physics if self.classical is None else relative_residual(self.heldout, self.classical.state.x)
-        self.errors = HeldoutErrors(classical, physics, classical)
+        physics = classical = self._heldout_error(self.physics)
+        if self.classical is not None and self._begun:
+            classical = self._heldout_error(self.classical)
+        self.errors = HeldoutErrors(physics, classical)
         if self.guided is not None and self.best is not None:
-            guided = relative_residual(self.heldout, self.guided.state.x)
-            alone = math.nan if self._stale else self.best.heldout_error
-            errors = replace(self.errors, learned=guided if math.isnan(alone) else max(guided, alone))
-            self._plain = alone < (1 - CLEARLY) * guided
-            self.errors = errors if harmful(errors) else replace(errors, result=alone if self._plain else guided)
+            answer = math.nan if self._stale else self.best.heldout_error
+            self.errors = HeldoutErrors(physics, classical, self._heldout_error(self.guided), answer)
+
+    def _heldout_error(self, solver: TikhonovSolver | IncrementalAdmm) -> float:
+        if not self.heldout.angles:
+            return math.nan
+        volume, error = self._measured.get(solver, (None, math.nan))
+        if volume is not solver.x:
+            error = relative_residual(self.heldout, solver.x)
+            self._measured[solver] = solver.x, error
+        return error
 
     def _judge(self) -> None:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
@@ -262,7 +356,8 @@ class PfitreSolver:
         self._watch.turned_down = True
         self.learned.most_rho_share = _TURNED_DOWN
         self.best = self.guided = None
-        self.wake()
+        self._rounds, self.learned.z = 0, None
+        self._resting.discard(self.learned)
         self.remarks.append(f"the prior {self.learned.prior.name} was turned down: {_found(self.errors)}")
 
     def drop_network(self, reason: str) -> None:
@@ -272,7 +367,8 @@ class PfitreSolver:
         instead = "the data alone" if self.classical is None else "total variation"
         self.remarks.append(f"the prior {self.learned.prior.name} was dropped for {instead}: {reason}")
         self.learned = self.best = self.guided = None
-        self.wake()
+        if self.classical is not None:  # it may have left steps to the network
+            self._restart(self.classical)
         self._measure()
 
 
@@ -302,7 +398,7 @@ def supersedes(found: Round, best: Round) -> bool:
 class PriorWatch:
     """Says when a network is to be turned down: when it was `harmful` for `PATIENCE` rounds in a row."""
 
-    PATIENCE = 3
+    PATIENCE = _ROUNDS
 
     def __init__(self) -> None:
         self.turned_down = False

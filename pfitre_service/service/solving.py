@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from pfitre_service.config import PriorSettings
-from pfitre_service.recon.admm import StoppingRule
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
@@ -36,12 +35,9 @@ class Solving:
         self, frames: Accumulation, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
     ) -> None:
         """watched: whether angles are, or will be, held out."""
-        self.settled = False
-        """Whether another step would change nothing worth while."""
         self.remarks: dict[str, None] = {}
         """What a person should know of the prior's fate."""
         self._frames = frames
-        self._recon = recon
         self._priors = choose_priors(prior, device, watched=watched)
         self._solver = PfitreSolver(
             frames.solved,
@@ -51,7 +47,6 @@ class Solving:
             parameters=recon,
             watched=watched,
         )
-        self._rule = StoppingRule(recon.tolerance, recon.max_iterations)
         self._errors = (math.nan, math.nan)
         """Of the result and of the physics, as they were last measured."""
         self._noise_floor = math.nan
@@ -66,34 +61,33 @@ class Solving:
         """Of the network in use; empty without one."""
         return self._priors.weights_sha256 if self._solver.learned is not None else ""
 
+    @property
+    def settled(self) -> bool:
+        """Whether another step would change nothing worth while."""
+        return self._solver.at_rest
+
     def wake(self) -> None:
         """The frames in use have changed: what had settled may move again."""
-        self.settled = False
         self._solver.wake()
-        self._rule = StoppingRule(self._recon.tolerance, self._recon.max_iterations)
 
     def use(self, frames: Accumulation) -> None:
         """Goes on with other frames, from the volume as it is."""
         self._frames = frames
         self._solver.use(frames.solved, frames.heldout)
-        self.wake()
 
     def step(self) -> float:
         """One iteration; returns how far the volume moved, ||x - x_previous|| / ||x||."""
         change = self._solver.step()
         self.remarks.update(dict.fromkeys(self._solver.remarks))
-        held = self._frames.heldout.angles > 0
-        if held:
+        if self._frames.heldout.angles > 0:
             self._noise_floor = self._frames.noise_floor
             self._errors = (self._solver.errors.result, self._solver.errors.physics)
-        self.settled = self._rule(change, self._errors[0] if held else math.nan)
         return change
 
     def refit(self) -> None:
         """From now on nothing is held out; as many steps as were taken so far, at the most."""
         self._solver.refit()
         self._frames.heldout, self._frames.heldout_every = self._solver.heldout, 0
-        self._rule, self.settled = StoppingRule(self._recon.tolerance, self._rule.steps), False
 
     @property
     def figures(self) -> Figures:

@@ -15,7 +15,7 @@ import torch
 
 from pfitre_service.training.folder import Plan
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, OVERSAMPLING, TRAJECTORIES
-from pfitre_service.training.validation import ANGLE_STEP, COUNTS, ROUNDS, WEDGES, Validation
+from pfitre_service.training.validation import ANGLE_STEP, COUNTS, WEDGES, Validation
 
 _WIDTH = 120
 
@@ -125,8 +125,8 @@ def _validation(facts: Facts) -> str:
     text = _flow(
         f"On families that were held back from training: {_names(facts.plan.held_back)}. Mean PSNR in dB against the "
         f"truth, over {recipe.validation_objects} objects of {DEPTH} slices, {recipe.validation_size} pixels wide, one "
-        f"angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the brightest pixel. The solver makes {ROUNDS} "
-        "rounds."
+        f"angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the brightest pixel. The solver goes "
+        "on until it rests."
     )
     if not facts.validations:
         return f"{text}\n\nNo validation was made."

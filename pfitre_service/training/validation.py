@@ -1,8 +1,8 @@
 """What a network in training is worth: fixed tomograms of families that it never learns from.
 
 Each object is measured as a tilt series at every wedge, with a little noise, and reconstructed as in service: by the
-data alone, by one pass of the network, and by `ROUNDS` of the solver with the network as its prior, total variation
-beside it, and every eighth angle held out.
+data alone, by one pass of the network, and by the solver with the network as its prior, total variation beside it, and
+every eighth angle held out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from pfitre_service.twin.trajectories import wedge
 
 WEDGES = (60.0, 80.0, 100.0, 120.0)
 """Degrees missing."""
-ROUNDS = 8
 ANGLE_STEP = 2.0
 """Degrees between angles."""
 COUNTS = 3000.0
@@ -130,6 +129,6 @@ def _figures(network: nn.Module, case: Case) -> tuple[float, float, float]:
     prior.observe(physics, solver.z, directional_coverage(case.data, DIRECTIONS))
     one_pass = prior(physics, robust_scale(physics))
     solver = PfitreSolver(case.data, case.heldout, classical=TotalVariation(), learned=prior)
-    for _ in range(ROUNDS):
+    while not solver.at_rest:
         solver.step()
     return tuple(psnr(picture, case.truth) for picture in (physics, one_pass, solver.x))  # type: ignore[return-value]
