@@ -45,8 +45,6 @@ IMPERFECTIONS = ImperfectionParameters(
 """Milder than the twin's worst: what no network could mend teaches it to blur."""
 TV_WEIGHTS = (0.04, 0.15, 0.5)
 """Weights of total variation that are tried for each object."""
-_TV_STEPS = (5, 30)
-"""Of total variation, each ratio as likely as the next."""
 TRAJECTORIES = TrajectoryParameters(density=(0.3, 1.6), usual_chance=0.4, partial_chance=0.25)
 """Up to as many angles as a slice's pixels ask for, and often the wedges of limited-angle scans."""
 _SEEDS = 1_000_000_007
@@ -99,7 +97,7 @@ def solve_sample(
     projections: (angle, slices, columns) line integrals; angles: (angle,) degrees; truth: (slices, columns, columns).
     """
     data = accumulate(projections, angles)
-    solver = TikhonovSolver(data, AdmmParameters(cg_iterations=int(rng.integers(6, 25))))
+    solver = TikhonovSolver(data, AdmmParameters(cg_iterations=int(rng.integers(4, 13))))
     solver.step()
     inverse = (1 / _scales(solver.x, rng))[:, None, None]
     data.b.mul_(inverse)
@@ -134,7 +132,7 @@ class _Stacked:
 
 
 def _total_variation(data: NormalEquations, physics: Tensor, truth: Tensor, rng: np.random.Generator) -> Tensor:
-    """As service has it: of nearly the weight that fits each object best, and seldom converged."""
+    """As service has it: of nearly the weight that fits each object best, and not always converged."""
     objects = len(physics) // DEPTH
     middle = torch.arange(objects) * DEPTH + DEPTH // 2  # one slice tells, and the trials are most of a sample's cost
     few = data.of_slices(middle)
@@ -145,7 +143,7 @@ def _total_variation(data: NormalEquations, physics: Tensor, truth: Tensor, rng:
         ]
     )
     weights = [TV_WEIGHTS[best] * float(np.exp(rng.normal(0, 0.4))) for best in errors.argmin(0).tolist()]
-    return _iterated(data, physics, weights, round(float(np.exp(rng.uniform(*np.log(_TV_STEPS))))))
+    return _iterated(data, physics, weights, int(rng.integers(6, 16)))
 
 
 def _iterated(data: NormalEquations, physics: Tensor, weights: Sequence[float], steps: int) -> Tensor:
