@@ -123,7 +123,6 @@ def one_pass(
     everything = _together(data, heldout)
     alone = physics(everything, parameters)
     classical = IncrementalAdmm(everything, TotalVariation(TvParameters(weight=weight)), parameters)
-    classical.begin(alone)
     for _ in range(HINT_STEPS):
         classical.step()
     prior.observe(alone, classical.state.z, directional_coverage(everything, DIRECTIONS))

@@ -11,9 +11,9 @@ What was measured is total variation's matter, which knows no object from anothe
 as nothing that was measured speaks against it. Where the answer held against the data alone foretells the held-out
 angles clearly better than with total variation besides, that is the result.
 
-Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. The classical one begins where
-the data alone have got; after `HINT_STEPS` steps of it the network has its rounds, and the guided one goes on from
-there. When more angles have come, the network is asked again.
+Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. After `HINT_STEPS`
+steps of the classical one the network has its rounds, and the guided one goes on from there. When more angles have
+come, the network is asked again.
 """
 
 from __future__ import annotations
@@ -43,12 +43,10 @@ _GROWTH = 1.5
 """The weight is chosen anew each time that so many times as many angles are in."""
 MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
-_HEAD_START = 4
-"""Steps of the physics before the classical solver begins."""
 HINT_STEPS = 6
 """Steps of the classical solver after which the network is first asked: as in training, where it never saw total
 variation come to its end. Asked then, its answers do worse with every round (digital twin, five families, 100 degrees
-missing, two rounds: 22.7 dB after 6 steps, 22.5 after 10, 21.9 after 30)."""
+missing, two rounds: 22.6 dB after 6 steps, 22.2 after 12, 21.9 after 30)."""
 _ASK_EVERY = 4
 """Steps between one time that the network is asked and the next, while angles keep coming."""
 _TRIED = 3
@@ -66,7 +64,7 @@ class HeldoutErrors:
 
     physics: float = math.nan
     classical: float = math.nan
-    """The physics' while there is no classical answer."""
+    """The physics' where there is no classical solver."""
     guided: float = math.nan
     answer: float = math.nan
     """Of the network's answer held against the data alone; NaN while it was not measured on all that is in."""
@@ -219,8 +217,6 @@ class PfitreSolver:
     def _result(self) -> IncrementalAdmm | None:
         """The solver whose volume is shown, None for the physics alone: the guided one, unless the held-out angles
         speak against its network now."""
-        if not self._begun:
-            return None
         return self.classical if self.guided is None or harmful(self.errors) else self.guided
 
     @property
@@ -239,13 +235,8 @@ class PfitreSolver:
             changes.append(self._ask(self.learned, self.classical))
             self._judge()
             return max(changes)
-        if self.classical is not None and (self._begun or self._steps > min(_HEAD_START, self._most_steps // 4)):
-            self._adjust()
-            if not self._begun:
-                self.classical.begin(self.physics.x)
-            changes.append(self._move(self.classical))
-        if self.guided is not None:
-            changes.append(self._move(self.guided))
+        self._adjust()
+        changes += [self._move(solver) for solver in (self.classical, self.guided) if solver is not None]
         self._guided_steps += 1
         self._measure()
         if self.guided is not None and self._guided_steps >= _TRIED and self.errors.plain:
@@ -282,11 +273,6 @@ class PfitreSolver:
         self._rules.pop(solver, None)
 
     @property
-    def _begun(self) -> bool:
-        """Whether there is an answer of total variation."""
-        return self.classical is not None and self.classical.state.iterations > 0
-
-    @property
     def _listens(self) -> bool:
         """Whether the network may be asked, once it is time."""
         return not self.errors.outside_training and (self.heldout.angles > 0 or not self.watched)
@@ -296,14 +282,12 @@ class PfitreSolver:
             return False
         hinted = classical.state.iterations >= HINT_STEPS or classical in self._resting
         first = self.best is None and hinted
-        anew = self._stale and self._begun and self._steps % _ASK_EVERY == 0
+        anew = self._stale and self._steps % _ASK_EVERY == 0
         return first or anew or 0 < self._rounds < _ROUNDS
 
     def _ask(self, learned: LearnedSolver, classical: IncrementalAdmm) -> float:
         """One round; returns how far the network's best answer moved: ||z - z_previous|| / ||z||. It rests after the
         last one, until there are more data."""
-        if not self._begun:
-            classical.begin(self.physics.x)
         smooth = classical.state.z
         learned.prior.observe(self.physics.x, smooth, directional_coverage(learned.data, learned.prior.directions))
         if self.best is not None and self._stale:
@@ -330,7 +314,7 @@ class PfitreSolver:
         if not self.heldout.angles:
             return
         physics = classical = self._heldout_error(self.physics)
-        if self.classical is not None and self._begun:
+        if self.classical is not None:
             classical = self._heldout_error(self.classical)
         self.errors = HeldoutErrors(physics, classical)
         if self.guided is not None and self.best is not None:

@@ -96,7 +96,7 @@ def test_total_variation_chooses_its_weight_by_the_held_out_angles(scan, truth):
 
 def test_the_weight_is_chosen_anew_only_when_the_data_have_grown_by_half(scan, truth, measure):
     data, heldout = scan
-    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation()), 5)
+    solver = stepped(PfitreSolver(data, heldout, classical=TotalVariation()), 1)
     solver.classical.prior.weight = 3.0
     assert stepped(solver, 1).classical.prior.weight == 3.0
     more = torch.arange(44.0, 84.0, 4.0, dtype=torch.float64)
@@ -106,7 +106,7 @@ def test_the_weight_is_chosen_anew_only_when_the_data_have_grown_by_half(scan, t
 
 def test_a_network_is_shown_the_others_answers_and_the_measured_directions(scan, truth):
     network = Answer(truth)
-    solver = stepped(PfitreSolver(*scan, classical=TotalVariation(), learned=network), 11)
+    solver = stepped(PfitreSolver(*scan, classical=TotalVariation(), learned=network), 7)
     physics, smooth, coverage = network.shown[-1]
     assert torch.equal(physics, solver.physics.x)
     assert torch.equal(smooth, solver.classical.state.z)
