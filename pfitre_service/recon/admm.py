@@ -83,10 +83,6 @@ class IncrementalAdmm:
         """The volume, (slices, size, size) float32."""
         return self.state.x
 
-    def begin(self, x: Tensor) -> None:
-        """Begins from a volume, (slices, size, size) float32, instead of from zero."""
-        self.state.x, self.state.z = x, x.clamp_min(0.0)
-
     def step(self) -> float:
         """One iteration with all angles that are in by now; returns ||x - x_previous|| / ||x||."""
         state, data = self.state, self.data

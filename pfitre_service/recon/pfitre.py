@@ -11,9 +11,9 @@ What was measured is total variation's matter, which knows no object from anothe
 as nothing that was measured speaks against it. Where the answer held against the data alone foretells the held-out
 angles clearly better than with total variation besides, that is the result.
 
-Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. After `HINT_STEPS`
-steps of the classical one the network has its rounds, and the guided one goes on from there. When more angles have
-come, the network is asked again.
+Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. After `HINT_STEPS` steps of
+the classical one the network has its rounds, and the guided one goes on from there. When more angles have come, the
+network is asked again.
 """
 
 from __future__ import annotations

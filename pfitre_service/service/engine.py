@@ -5,7 +5,7 @@ preprocess makes line integrals, recon accumulates and iterates, prior fills in 
 
     preview     first picture, by filtered back-projection
     iterating   ADMM steps while angles may still come
-    converging  no more angles will come: a fresh solver begins on all of them, until the `StoppingRule` holds
+    converging  no more angles will come: a fresh solver begins on all of them, until all of it rests
     refit       the held-out angles, whose error has been measured, are given to the solver too; at most as many steps
                 as `converging` took, because nothing is left that could tell when they are too many
     final       done

@@ -148,7 +148,7 @@ def _total_variation(data: NormalEquations, physics: Tensor, truth: Tensor, rng:
 
 def _iterated(data: NormalEquations, physics: Tensor, weights: Sequence[float], steps: int) -> Tensor:
     admm = IncrementalAdmm(data, _Stacked(weights), AdmmParameters(cg_iterations=4))
-    admm.begin(physics)
+    admm.state.x, admm.state.z = physics, physics.clamp_min(0.0)
     for _ in range(steps):
         admm.step()
     return admm.state.z
