@@ -1,7 +1,8 @@
 """The methods that the quality benchmark compares; each (slices, size, size) float32 from the same measured angles.
 
 What is free to choose is chosen in favour of the classical answers: filtered back-projection gets the gain that fits
-the rays best; total variation gets, for every case, the weight and the iterate that are best against the truth.
+the rays best; total variation gets, for every case, the weight and the iterate that are best against the truth. What a
+user gets with `--prior tv` is measured beside it: there the held-out angles choose, as they do for PFITRE.
 """
 
 from __future__ import annotations
@@ -138,9 +139,11 @@ def one_pass_and_data(
     return data_step(everything, guess, parameters.rho * everything.weight, guess, parameters.cg_iterations)
 
 
-def pfitre(data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters) -> Tensor:
-    """As the live engine does it: all solvers until the held-out error rises or nothing changes; then as many steps at
-    most with the held-out angles given to them too. `data` and `heldout` stay as they are."""
+def served(
+    data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior | None, parameters: AdmmParameters
+) -> Tensor:
+    """PFITRE, or total variation where there is no network, as the live engine does it: all solvers until they rest;
+    then as many steps at most with the held-out angles given to them too. `data` and `heldout` stay as they are."""
     apart = _together(data), heldout
     solver = PfitreSolver(*apart, classical=TotalVariation(), learned=prior, parameters=parameters)
     _until_rest(solver)

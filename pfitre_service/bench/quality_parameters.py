@@ -15,6 +15,7 @@ METHODS = {
     "fbp": "FBP",
     "sirt": "SIRT",
     "tv": "TV, tuned",
+    "tv_served": "TV, as served",
     "one_pass": "one pass",
     "pfitre": "PFITRE",
 }

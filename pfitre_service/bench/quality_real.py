@@ -18,8 +18,8 @@ from pfitre_service.bench.quality_methods import (
     heldout,
     load_network,
     one_pass_and_data,
-    pfitre,
     physics,
+    served,
     tuned_total_variation,
 )
 from pfitre_service.bench.quality_parameters import QualityParameters
@@ -29,7 +29,13 @@ from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.twin.recordings import cu23
 
-REAL_METHODS = {"physics": "physics alone", "tv": "TV, tuned", "one_pass": "one pass, data step", "pfitre": "PFITRE"}
+REAL_METHODS = {
+    "physics": "physics alone",
+    "tv": "TV, tuned",
+    "tv_served": "TV, as served",
+    "one_pass": "one pass, data step",
+    "pfitre": "PFITRE",
+}
 
 
 def run_real(parameters: QualityParameters) -> dict[str, Any]:
@@ -49,8 +55,9 @@ def run_real(parameters: QualityParameters) -> dict[str, Any]:
     errors = {
         "physics": error(physics(data, parameters.admm)),
         "tv": error(tuned.pictures[0]),
+        "tv_served": error(served(*split, None, parameters.admm)),
         "one_pass": error(one_pass_and_data(*split, NetworkPrior(network, info.name), parameters.admm)),
-        "pfitre": error(pfitre(*split, NetworkPrior(network, info.name), parameters.admm)),
+        "pfitre": error(served(*split, NetworkPrior(network, info.name), parameters.admm)),
     }
     return {
         "recording": "cu23",

@@ -22,7 +22,7 @@ from pfitre_service.bench.quality_methods import (
     heldout,
     load_network,
     one_pass,
-    pfitre,
+    served,
     tuned_total_variation,
 )
 from pfitre_service.bench.quality_parameters import METHODS, QualityParameters
@@ -71,8 +71,9 @@ def run_case(case: Case, family: Family, parameters: QualityParameters) -> CaseR
         "fbp": lambda: filtered_backprojection(measurement, data),
         "sirt": lambda: sirt(*measurement.views, measurement.geometry, iterations=parameters.sirt_iterations),
         "tv": best_tv,
+        "tv_served": lambda: served(solved, watched, None, parameters.admm),
         "one_pass": lambda: one_pass(solved, watched, NetworkPrior(network, info.name), parameters.admm),
-        "pfitre": lambda: pfitre(solved, watched, NetworkPrior(network, info.name), parameters.admm),
+        "pfitre": lambda: served(solved, watched, NetworkPrior(network, info.name), parameters.admm),
     }
     pictures, seconds = {}, {}
     for name, method in methods.items():

@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from pfitre_service.recon.admm import (
-    CLEARLY,
     Anchor,
     IncrementalAdmm,
     StoppingRule,
@@ -34,6 +33,7 @@ from pfitre_service.recon.admm import (
 )
 from pfitre_service.recon.coverage import directional_coverage
 from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.judgement import HeldoutErrors, PriorWatch, supersedes
 from pfitre_service.recon.learned import LearnedPrior, LearnedSolver, Round
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
@@ -41,8 +41,6 @@ from pfitre_service.recon.smoothing import FEWEST_HELD_OUT, AdjustablePrior, bes
 
 _GROWTH = 1.5
 """The weight is chosen anew each time that so many times as many angles are in."""
-MOST_IN_TRAINING = 0.4
-"""Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
 HINT_STEPS = 6
 """Steps of the classical solver after which the network is first asked: as in training, where it never saw total
 variation come to its end. Asked then, its answers do worse with every round (digital twin, five families, 100 degrees
@@ -56,48 +54,6 @@ _ROUNDS = 2
 see, and no projection speaks against that (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
 _TURNED_DOWN = 0.3
 """The most that a network which was turned down may pull on the data step, as a share of the summed weights."""
-
-
-@dataclass(frozen=True)
-class HeldoutErrors:
-    """||A x - y|| / ||y|| on angles that no solver has seen; NaN where nothing is held out."""
-
-    physics: float = math.nan
-    classical: float = math.nan
-    """The physics' where there is no classical solver."""
-    guided: float = math.nan
-    answer: float = math.nan
-    """Of the network's answer held against the data alone; NaN while it was not measured on all that is in."""
-
-    @property
-    def plain(self) -> bool:
-        """Whether the answer does clearly better with the data alone than with total variation besides."""
-        return self.answer < (1 - CLEARLY) * self.guided
-
-    @property
-    def learned(self) -> float:
-        """By which the network is judged. Guided by a wrong answer, total variation would still explain the
-        projections, with that answer in all that they leave open: the larger of the two counts, unless the answer is
-        shown plain."""
-        return self.answer if self.plain or self.answer > self.guided else self.guided
-
-    @property
-    def result(self) -> float:
-        """Of what is shown."""
-        if math.isnan(self.learned) or harmful(self):
-            return self.classical
-        return self.answer if self.plain else self.guided
-
-    @property
-    def without_network(self) -> float:
-        """The better of what can be had without a network."""
-        return min(self.physics, self.classical)
-
-    @property
-    def outside_training(self) -> bool:
-        """Whether the projections fit together worse than any in training: noise alone, another sample in between, or
-        only the first few angles of a scan. A network would paint something all the same."""
-        return self.without_network > MOST_IN_TRAINING
 
 
 class PfitreSolver:
@@ -131,7 +87,7 @@ class PfitreSolver:
         """What a person should know of the prior's fate."""
         self.best: Round | None = None
         """The network's best answer on these data; None before it was asked."""
-        self._watch = PriorWatch()
+        self._watch = PriorWatch(patience=_ROUNDS)
         self._adjusted_at = 0
         self._steps = 0
         self._rounds = 0
@@ -182,7 +138,7 @@ class PfitreSolver:
         never_asked = self.best is None and (self.heldout.angles > 0 or not self.watched)
         if self.learned is not None and self.classical is not None and never_asked:
             self._ask(self.learned, self.classical)
-        if harmful(self.errors):
+        if self.errors.harmful:
             self.drop_network(_found(self.errors))
         taken, everything = self._steps - self._began_at, self.physics.data
         everything.merge(self.heldout)
@@ -217,7 +173,7 @@ class PfitreSolver:
     def _result(self) -> IncrementalAdmm | None:
         """The solver whose volume is shown, None for the physics alone: the guided one, unless the held-out angles
         speak against its network now."""
-        return self.classical if self.guided is None or harmful(self.errors) else self.guided
+        return self.classical if self.guided is None or self.errors.harmful else self.guided
 
     @property
     def prior_gap(self) -> float:
@@ -358,40 +314,3 @@ class PfitreSolver:
 
 def _found(errors: HeldoutErrors) -> str:
     return f"held-out error {errors.learned:.3g}, without it {errors.without_network:.3g}"
-
-
-MARGIN = 0.03
-"""A network's answer, held against the data alone, may foretell held-out angles worse by this share: total variation,
-which guided by it takes away what noise is left, makes up for as much."""
-
-
-def harmful(errors: HeldoutErrors) -> bool:
-    """Whether the network's answer is clearly worse than what can be had without it; NaN says nothing against it."""
-    return errors.learned > (1 + MARGIN) * errors.without_network
-
-
-def supersedes(found: Round, best: Round) -> bool:
-    """Whether an answer takes the place of an earlier one: in a later round it must foretell the held-out angles as
-    well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
-    if math.isnan(found.heldout_error):
-        return True
-    margin = CLEARLY if found.number >= best.number else -CLEARLY
-    return not found.heldout_error > (1 + margin) * best.heldout_error
-
-
-class PriorWatch:
-    """Says when a network is to be turned down: when it was `harmful` for `PATIENCE` rounds in a row."""
-
-    PATIENCE = _ROUNDS
-
-    def __init__(self) -> None:
-        self.turned_down = False
-        self._worse = 0
-
-    def __call__(self, errors: HeldoutErrors) -> bool:
-        """Takes in one round."""
-        self._worse = self._worse + 1 if harmful(errors) else 0
-        if self._worse < self.PATIENCE:
-            return False
-        self._worse = 0
-        return True

@@ -99,6 +99,12 @@ def test_gains_are_differences_of_the_means(measured):
             assert line["gain_over_one_pass"][figure]["mean"] == pytest.approx(reached["pfitre"] - reached["one_pass"])
 
 
+def test_total_variation_tuned_against_the_truth_is_no_worse_than_as_served(measured):
+    for line in measured[0]["scans"]:
+        reached = {name: line["methods"][name]["psnr"]["mean"] for name in METHODS}
+        assert reached["tv"] >= reached["tv_served"] - 0.05
+
+
 def test_a_wider_wedge_costs_every_method(measured):
     full, wedge = measured[0]["scans"][:2]
     for name in METHODS:

@@ -14,8 +14,8 @@ from pfitre_service.bench.quality_methods import (
     heldout,
     one_pass,
     one_pass_and_data,
-    pfitre,
     physics,
+    served,
     tuned_total_variation,
 )
 from pfitre_service.bench.quality_parameters import QualityParameters
@@ -96,21 +96,23 @@ def test_a_data_step_brings_one_pass_nearer_to_the_data(measured, prior):
     assert relative_residual(data, one_pass_and_data(*split(measured[0]), prior, PARAMETERS)) < before
 
 
-def test_pfitre_leaves_the_accumulators_as_they_are(measured, prior):
+@pytest.mark.parametrize("learned", [True, False])
+def test_what_is_served_leaves_the_accumulators_as_they_are(measured, prior, learned):
     measurement, _ = measured
     data, watched = split(measurement)
     before = data.b.clone(), data.angles, watched.b.clone(), watched.angles
-    pfitre(data, watched, prior, PARAMETERS)
+    served(data, watched, prior if learned else None, PARAMETERS)
     assert torch.equal(data.b, before[0])
     assert torch.equal(watched.b, before[2])
     assert (data.angles, watched.angles) == (before[1], before[3])
 
 
-def test_pfitre_ends_with_all_angles(measured, prior):
+@pytest.mark.parametrize("learned", [True, False])
+def test_what_is_served_ends_with_all_angles(measured, prior, learned):
     """Those held out are fitted better than by a run that is never given them."""
     measurement, truth = measured
     data, watched = split(measurement)
-    result = pfitre(data, watched, prior, PARAMETERS)
+    result = served(data, watched, prior if learned else None, PARAMETERS)
     everything = measurement.accumulated()
     assert result.shape == truth.shape
     assert relative_residual(watched, result) < relative_residual(watched, physics(data, PARAMETERS))

@@ -11,10 +11,9 @@ from pfitre_service.model import ScanGeometry
 from pfitre_service.prior.parameters import TvParameters
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.data_term import relative_residual
-from pfitre_service.recon.learned import Round
 from pfitre_service.recon.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
-from pfitre_service.recon.pfitre import HeldoutErrors, PfitreSolver, PriorWatch, supersedes
+from pfitre_service.recon.pfitre import PfitreSolver
 
 SIZE = 32
 ANGLES = torch.arange(-40.0, 40.0, 4.0, dtype=torch.float64)
@@ -205,17 +204,6 @@ def test_it_is_asked_twice_from_total_variation_on_and_anew_when_there_are_new_d
     assert len(network.shown) == 4
 
 
-def test_an_answer_takes_the_place_of_an_earlier_one_when_it_is_as_good_and_of_a_later_one_when_it_is_better(truth):
-    def made(number: int, error: float) -> Round:
-        return Round(truth, truth, number, 1.0, error)
-
-    assert supersedes(made(2, 1.003), made(1, 1.0))
-    assert not supersedes(made(2, 1.01), made(1, 1.0))
-    assert not supersedes(made(1, 0.997), made(3, 1.0))
-    assert supersedes(made(1, 0.99), made(3, 1.0))
-    assert supersedes(made(1, math.nan), made(3, math.nan))
-
-
 def test_an_answer_that_does_clearly_better_with_the_data_alone_is_shown_so(truth, measure, split):
     geometry = ScanGeometry.of(rows=2, columns=SIZE)
     truth = truth * torch.rand(truth.shape, generator=torch.Generator().manual_seed(5))  # nothing is flat in it
@@ -326,18 +314,3 @@ class TestProjectionsThatDoNotFitTogether:
         settled(solver)
         assert network.shown
         assert solver.best is not None
-
-
-class TestWatch:
-    def watched(self, *errors: float) -> list[bool]:
-        watch = PriorWatch()
-        return [watch(HeldoutErrors(physics=1.2, classical=1.0, guided=error)) for error in errors]
-
-    def test_wants_several_bad_rounds_in_a_row(self):
-        assert self.watched(1.1, 1.0, 1.1, 1.1) == [False] * 3 + [True]
-
-    def test_a_little_worse_is_not_bad(self):
-        assert not any(self.watched(*[1.019] * 10))
-
-    def test_what_is_unknown_says_nothing(self):
-        assert not any(self.watched(*[math.nan] * 10))
