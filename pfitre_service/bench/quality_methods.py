@@ -119,15 +119,18 @@ def physics(data: NormalEquations, parameters: AdmmParameters) -> Tensor:
 def one_pass(
     data: NormalEquations, heldout: NormalEquations, prior: NetworkPrior, parameters: AdmmParameters
 ) -> Tensor:
-    """The prior, once, on what all data alone give; it is shown total variation's answer, as by the solver."""
+    """The prior, once, on all data, asked as the solver asks it first: on the data step from total variation's answer,
+    and shown the data alone beside it."""
     weight = best_weight(data, heldout, TotalVariation(), parameters)
     everything = _together(data, heldout)
     alone = physics(everything, parameters)
     classical = IncrementalAdmm(everything, TotalVariation(TvParameters(weight=weight)), parameters)
     for _ in range(HINT_STEPS):
         classical.step()
-    prior.observe(alone, classical.state.z, directional_coverage(everything, DIRECTIONS))
-    return prior(alone, robust_scale(alone))
+    smooth = classical.state.z
+    prior.observe(alone, smooth, directional_coverage(everything, DIRECTIONS))
+    start = data_step(everything, smooth, parameters.rho * everything.weight, smooth, parameters.cg_iterations)
+    return prior(start, robust_scale(start))
 
 
 def one_pass_and_data(

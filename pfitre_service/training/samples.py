@@ -106,7 +106,7 @@ def solve_sample(
         data=data,
         truth=scaled_truth,
         physics=physics,
-        smooth=_total_variation(data, physics, scaled_truth, rng),
+        smooth=_total_variation(data, scaled_truth, rng),
         coverage=directional_coverage(data, DIRECTIONS),
     )
 
@@ -131,24 +131,21 @@ class _Stacked:
         return torch.cat([prior(part, 1.0) for prior, part in zip(self._priors, parts, strict=True)])
 
 
-def _total_variation(data: NormalEquations, physics: Tensor, truth: Tensor, rng: np.random.Generator) -> Tensor:
-    """As service has it: of nearly the weight that fits each object best, and not always converged."""
-    objects = len(physics) // DEPTH
+def _total_variation(data: NormalEquations, truth: Tensor, rng: np.random.Generator) -> Tensor:
+    """As service has it when the network is first asked: of nearly the weight that fits each object best, after a few
+    steps from zero."""
+    objects = len(truth) // DEPTH
     middle = torch.arange(objects) * DEPTH + DEPTH // 2  # one slice tells, and the trials are most of a sample's cost
     few = data.of_slices(middle)
     errors = torch.stack(
-        [
-            (_iterated(few, physics[middle], [weight] * objects, 8) - truth[middle]).square().sum((1, 2))
-            for weight in TV_WEIGHTS
-        ]
+        [(_iterated(few, [weight] * objects, 8) - truth[middle]).square().sum((1, 2)) for weight in TV_WEIGHTS]
     )
     weights = [TV_WEIGHTS[best] * float(np.exp(rng.normal(0, 0.4))) for best in errors.argmin(0).tolist()]
-    return _iterated(data, physics, weights, int(rng.integers(6, 16)))
+    return _iterated(data, weights, int(rng.integers(5, 11)))
 
 
-def _iterated(data: NormalEquations, physics: Tensor, weights: Sequence[float], steps: int) -> Tensor:
-    admm = IncrementalAdmm(data, _Stacked(weights), AdmmParameters(cg_iterations=4))
-    admm.state.x, admm.state.z = physics, physics.clamp_min(0.0)
+def _iterated(data: NormalEquations, weights: Sequence[float], steps: int) -> Tensor:
+    admm = IncrementalAdmm(data, _Stacked(weights), AdmmParameters())
     for _ in range(steps):
         admm.step()
     return admm.state.z

@@ -89,7 +89,7 @@ def test_values_a_thousand_times_larger_give_a_volume_a_thousand_times_larger():
     plain, large = reconstructed(measurement), reconstructed(measurement, factor=1000.0)
     assert large.prior == plain.prior
     difference = np.linalg.norm(large.volume / 1000 - plain.volume) / np.linalg.norm(plain.volume)
-    assert difference < 2e-3  # the network may compute in bfloat16, whose steps are 4e-3 of a value
+    assert difference < 1e-3  # the network may compute in bfloat16, whose steps are 4e-3 of a value
 
 
 def test_an_empty_sample_stays_empty():
