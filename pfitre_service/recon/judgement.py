@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pfitre_service.recon.admm import CLEARLY
 from pfitre_service.recon.learned import Round
 
-MOST_IN_TRAINING = 0.4
+_MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
-MARGIN = 0.03
+_MARGIN = 0.03
 """A network's answer, held against the data alone, may foretell held-out angles worse by this share: total variation,
 which guided by it takes away what noise is left, makes up for as much."""
 
@@ -54,12 +54,12 @@ class HeldoutErrors:
     def outside_training(self) -> bool:
         """Whether the projections fit together worse than any in training: noise alone, another sample in between, or
         only the first few angles of a scan. A network would paint something all the same."""
-        return self.without_network > MOST_IN_TRAINING
+        return self.without_network > _MOST_IN_TRAINING
 
     @property
     def harmful(self) -> bool:
         """Whether the network's answer is clearly worse than what can be had without it; NaN speaks for neither."""
-        return self.learned > (1 + MARGIN) * self.without_network
+        return self.learned > (1 + _MARGIN) * self.without_network
 
 
 def supersedes(found: Round, best: Round) -> bool:
