@@ -22,6 +22,21 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A doubt about a scan, held against its values: the same in every way in, and said out loud by each."""
+
+    name: str
+    """What it is, for people to look up and for programs to act on, such as `angles-in-radians`; never changes."""
+    message: str
+    """What was expected, what came, and what to do."""
+    fatal: bool = False
+    """No right volume can come of this scan: it is refused."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
 class TomogramKey:
     """Name of one tomogram in the catalogue, `tomograms/{id}`; safe as a URL segment and as a folder name."""
 
