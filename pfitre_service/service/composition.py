@@ -44,6 +44,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         port=settings.tiled.port,
         api_key=api_key(settings),
         anonymous_read=settings.tiled.allows_anonymous_read,
+        allowed_hosts=settings.tiled.allowed_hosts,
         stop=BeatingStop(context),
         extend=extend,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),

@@ -32,8 +32,6 @@ _REQUEST_S = 120.0
 _DOWNLOADS = {".h5": "application/x-hdf5", ".tif": "image/tiff", ".ome.zarr.zip": "application/zip"}
 _REPORT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
@@ -52,7 +50,6 @@ def add_downloads(app: FastAPI, url: str) -> None:
         headers = {
             "Content-Disposition": f'attachment; filename="{file_name(tomogram, suffix, array)}"',
             "Content-Length": str(length),
-            "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
         return StreamingResponse(pieces(content), media_type=_DOWNLOADS[suffix], headers=headers)

@@ -21,6 +21,9 @@ class TiledParameters:
     """Root address of a Tiled server that runs already (http://tiled.example.org:8000); then none is embedded."""
     anonymous_read: bool | None = None
     """Whether everyone may read without a key. Unset: only while the server listens on loopback. Writing needs it."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names of the embedded server, such as that of a proxy before it: a request that calls it by another name
+    than an address, `localhost` or this machine's own is refused, and so are pages of other sites."""
     start_timeout_s: float = 60.0
     """Longest wait for the server to become ready."""
     request_timeout_s: float = 20.0

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ import uvicorn
 from pfitre_service.errors import StoreError
 from pfitre_service.store import folder
 from pfitre_service.store.faults import answer_faults
+from pfitre_service.store.http_gate import Gate
+from pfitre_service.store.http_hosts import AllowedHosts
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -79,13 +81,16 @@ def run_server(
     anonymous_read: bool,
     stop: threading.Event,
     api_key: str | None = None,
+    allowed_hosts: Iterable[str] = (),
     extend: Callable[[FastAPI], None] = lambda app: None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve `data_dir` until `stop` is set, then return within about 3 s.
 
     `api_key` is what writing needs; by default the folder's own, made at its first start.
-    `extend` may add routes to the application. `on_ready` is called with the server's address once it answers.
+    `allowed_hosts` are names, besides its own, under which it may be spoken to. `extend` may add routes to the
+    application; of Tiled's own, those pass that `http_gate` lists. `on_ready` is called with the server's address once
+    it answers.
     Signals are left to the caller.
 
     Raises:
@@ -94,9 +99,11 @@ def run_server(
     folder.prepare(data_dir)
     with folder.locked(data_dir), _listening(host, port) as listener:
         app = build_app(data_dir, api_key or folder.ensure_api_key(data_dir), anonymous_read=anonymous_read)
+        routes = set(map(id, app.router.routes))
         extend(app)
+        own = [route for route in app.router.routes if id(route) not in routes]
         config = uvicorn.Config(
-            app,
+            Gate(app, AllowedHosts.of(host, allowed_hosts), own),
             log_config=None,
             log_level="warning",
             access_log=False,

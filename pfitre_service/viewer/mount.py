@@ -15,8 +15,6 @@ _HEADERS = {
     # The page and its data come from this server alone; nothing may be loaded from elsewhere or frame it.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; connect-src 'self' ws: wss:; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     # Small files from the same machine: always the ones of the version that runs.
     "Cache-Control": "no-cache",
 }
@@ -24,7 +22,9 @@ _HEADERS = {
 
 def add_page(app: FastAPI) -> None:
     """Serve the page under `/view/`. It reads Tiled's interface as any client does, with a key that a person gives."""
+    from starlette.requests import Request
     from starlette.responses import RedirectResponse, Response
+    from starlette.routing import Route
     from starlette.staticfiles import StaticFiles
     from starlette.types import Scope
 
@@ -34,8 +34,10 @@ def add_page(app: FastAPI) -> None:
             response.headers.update(_HEADERS)
             return response
 
-    async def to_page() -> RedirectResponse:
+    async def to_page(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{PATH}/")
 
-    app.add_api_route(PATH, to_page, include_in_schema=False)
+    # Before Tiled's own page at the root, which loads parts of itself from other sites.
+    app.router.routes.insert(0, Route("/", to_page))
+    app.router.routes.append(Route(PATH, to_page))
     app.mount(PATH, Page(directory=FILES, html=True), name="page")
