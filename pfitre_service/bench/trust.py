@@ -1,7 +1,8 @@
 """Whether what is said of a volume's quality holds, on tomograms whose truth is known and whose kind the fit never saw.
 
 1. Does the map of expected errors rank the voxels as their true errors do (Spearman), and is it as large as they are?
-2. Is the held-out error of a wrong reconstruction larger than that of the right one? Wrong: the axis three columns off;
+2. Was the volume no worse than simulated samples of which as much was inferred are said to have been?
+3. Is the held-out error of a wrong reconstruction larger than that of the right one? Wrong: the axis three columns off;
    angles that have lost their sign, counted from the middle of the scan; a disc that was never there, pasted into the
    volume. Angles that all turn the other way are no case: their volume is the mirror image, which explains every
    projection as well, and no projection can tell.
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pfitre_service.bench.inference_cost import coverage, measured_cost
 from pfitre_service.bench.trust_cases import Reconstruct, Reconstructed, TrustCase, heldback_cases
 from pfitre_service.recon.data_term import relative_residual
+from pfitre_service.recon.inference_cost import shipped_inference_cost
 
 _AXIS_OFF = 3.0
 _EVERY = 8
 _BINS = 12
+_RATIOS = ("expected_over_true", "expected_over_true_in_sample")
 _LEAST = 0.1
 """Of the mean of the largest values: voxels above it count as the sample."""
 
@@ -47,6 +51,7 @@ def run(
                 "prior": right.prior,
                 **_ranks(right, error),
                 "expected_over_true": float(right.trust.mean() / error.mean()),
+                **measured_cost(case, right),
                 "heldout_error": right.heldout_error,
                 "axis_off": _reconstructed(reconstruct, measured.angles.numpy(), case, prior, _AXIS_OFF).heldout_error,
                 "wrong_sign": _reconstructed(reconstruct, _unsigned(measured.angles), case, prior).heldout_error,
@@ -59,6 +64,7 @@ def run(
     return {
         "tomograms": rows,
         **_overall(rows),
+        "no_worse_than_said": coverage(rows, shipped_inference_cost()),
         "reliability": _reliability(np.concatenate(predicted), np.concatenate(true)),
     }
 
@@ -82,6 +88,7 @@ def _ranks(result: Reconstructed, error: NDArray[np.float32]) -> dict[str, float
     return {
         "spearman": float(spearmanr(result.trust, error, axis=None).statistic),
         "spearman_in_sample": float(spearmanr(result.trust[sample], error[sample]).statistic),
+        "expected_over_true_in_sample": float(result.trust[sample].mean() / error[sample].mean()),
     }
 
 
@@ -102,14 +109,12 @@ def _pasted(case: TrustCase, reconstruct: Reconstruct, prior: str) -> dict[str, 
 def _overall(rows: list[dict[str, Any]]) -> dict[str, Any]:
     ranks = np.array([row["spearman"] for row in rows])
     inside = np.array([row["spearman_in_sample"] for row in rows])
-    ratios = np.array([row["expected_over_true"] for row in rows])
     return {
         "spearman": {"mean": float(ranks.mean()), "min": float(ranks.min()), "at_least_0.6": int((ranks >= 0.6).sum())},
         "spearman_in_sample": {"mean": float(inside.mean()), "min": float(inside.min())},
-        "expected_over_true": {
-            "median": float(np.median(ratios)),
-            "min": float(ratios.min()),
-            "max": float(ratios.max()),
+        **{
+            name: _spread([row[name] for row in rows])
+            for name in ("expected_over_true", "expected_over_true_in_sample")
         },
         "ranked_worse": {
             "axis_off": sum(row["axis_off"] > row["heldout_error"] for row in rows),
@@ -118,6 +123,10 @@ def _overall(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "of": len(rows),
         },
     }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
 def _reliability(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> list[dict[str, float]]:
@@ -131,27 +140,34 @@ def _reliability(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> l
 
 def render(result: dict[str, Any]) -> str:
     """The figures as text."""
-    ranks, inside, ratios, worse = (
-        result[name] for name in ("spearman", "spearman_in_sample", "expected_over_true", "ranked_worse")
+    ranks, inside, worse, said = (
+        result[name] for name in ("spearman", "spearman_in_sample", "ranked_worse", "no_worse_than_said")
     )
     lines = [
         f"{row['case']:44s} {row['prior']:10s} {row['spearman']:.2f} {row['spearman_in_sample']:6.2f} "
-        f"{row['expected_over_true']:8.2f}"
+        f"{row['expected_over_true']:8.2f} {row['expected_over_true_in_sample']:7.2f} {row['error']:10.2f} "
+        f"{row['lost']:6.2f}"
         for row in result["tomograms"]
     ]
     return "\n".join(
         [
-            f"{'':44s} {'prior':10s} rank  inside  expected/true",
+            f"{'':44s} {'prior':10s} rank  inside  expected/true inside  true error  lost",
             *lines,
             f"rank correlation of expected and true error: mean {ranks['mean']:.2f}, least {ranks['min']:.2f}; "
             f"{ranks['at_least_0.6']} of {worse['of']} at least 0.6 (inside the sample: mean {inside['mean']:.2f}, "
             f"least {inside['min']:.2f})",
-            f"expected over true error, mean of each volume: {ratios['min']:.2f} to {ratios['max']:.2f}, "
-            f"median {ratios['median']:.2f}",
+            f"expected over true error, mean of each volume: {_words(result['expected_over_true'])}",
+            f"the same inside the sample: {_words(result['expected_over_true_in_sample'])}",
+            f"no worse than simulated samples of which as much was inferred, of {said['of']}: error {said['error']}, "
+            f"dense material lost {said['lost']}",
             f"the held-out error ranks as worse, of {worse['of']}: axis off {worse['axis_off']}, angles without "
             f"their sign {worse['wrong_sign']}, a disc pasted in {worse['pasted']}",
         ]
     )
+
+
+def _words(spread: dict[str, float]) -> str:
+    return f"{spread['min']:.2f} to {spread['max']:.2f}, median {spread['median']:.2f}"
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:

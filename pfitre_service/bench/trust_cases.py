@@ -26,6 +26,15 @@ WEDGES = (40.0, 60.0, 80.0, 100.0, 120.0)
 _FEWEST = 9
 
 
+class Stated(Protocol):
+    """What is asked of the statement that goes with a volume: shares, see `service.trust.Statement`."""
+
+    @property
+    def missing_share(self) -> float: ...
+    @property
+    def inferred_share(self) -> float: ...
+
+
 class Reconstructed(Protocol):
     """What is asked of a reconstruction; arrays (z, y, x) float32."""
 
@@ -41,6 +50,8 @@ class Reconstructed(Protocol):
     def heldout_error(self) -> float: ...
     @property
     def prior(self) -> str: ...
+    @property
+    def statement(self) -> Stated: ...
 
 
 class Reconstruct(Protocol):
@@ -56,6 +67,7 @@ class TrustCase:
     """A simulated tomogram."""
 
     name: str
+    family: str
     measurement: Measurement
     truth: Tensor
     """(slices, size, size) float32."""
@@ -79,7 +91,7 @@ def heldback_cases(size: int) -> Iterator[TrustCase]:
         for number, (name, family) in enumerate(HELD_BACK_FAMILIES.items()):
             case = Case(Scan(missing), name, number % 2, 90.0 if number % 2 == 0 else 33.0 * number)
             measurement, truth = simulate(case, family, parameters)
-            yield TrustCase(str(case), measurement, truth)
+            yield TrustCase(str(case), name, measurement, truth)
 
 
 def training_cases(rounds: int, size: int, seed: int) -> Iterator[TrustCase]:
@@ -101,6 +113,7 @@ def training_cases(rounds: int, size: int, seed: int) -> Iterator[TrustCase]:
             geometry = ScanGeometry.of(rows=STACK, columns=size)
             yield TrustCase(
                 f"{name} {number + 1}, {missing:.0f} degrees missing",
+                name,
                 Measurement(geometry, torch.from_numpy(noisy), torch.from_numpy(angles)),
                 torch.from_numpy(bin_volume(fine, 2)),
             )

@@ -188,6 +188,9 @@ def trust(
     fit: Annotated[
         Path | None, typer.Option(help="Fits the model of the error anew, writes it to this JSON file, and ends.")
     ] = None,
+    fit_cost: Annotated[
+        Path | None, typer.Option(help="Fits anew what inference costs, writes it to this JSON file, and ends.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Whether expected errors and held-out errors are right, on simulated tomograms whose truth is known.
@@ -195,12 +198,15 @@ def trust(
     Examples:
       pfitre bench trust --output reliability.png
       pfitre bench trust --fit error_model.json
+      pfitre bench trust --fit-cost inference_cost.json
     """
     import json
 
     from rich.console import Console
 
     from pfitre_service import reconstruct
+    from pfitre_service.bench.inference_cost import CostParameters, collect
+    from pfitre_service.bench.inference_cost import fit as fit_inference_cost
     from pfitre_service.bench.trust import draw, render, run
     from pfitre_service.bench.trust_fit import FitParameters
     from pfitre_service.bench.trust_fit import fit as fit_model
@@ -210,6 +216,12 @@ def trust(
         if fit is not None:
             document = fit_model(reconstruct, FitParameters(), on_case=status.update).document()
             fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            return
+        if fit_cost is not None:
+            chosen = CostParameters()
+            rows = collect(reconstruct, chosen, on_case=status.update)
+            document = fit_inference_cost(rows, chosen).document()
+            fit_cost.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             return
         result = run(reconstruct, prior, size=size, on_case=status.update)
     if output is not None:

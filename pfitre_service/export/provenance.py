@@ -33,7 +33,16 @@ _COPIED = (
     "parameters",
 )
 _MEASURES = ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "iterations", "seconds")
-_STATED = ("noise_floor", "expected_error", "inferred_share", "missing_share", "next_angle")
+_STATED = (
+    "noise_floor",
+    "expected_error",
+    "inferred_share",
+    "missing_share",
+    "simulated_error",
+    "simulated_error_upper",
+    "simulated_lost_upper",
+    "next_angle",
+)
 
 
 def provenance(tomogram: Tomogram) -> dict[str, Any]:

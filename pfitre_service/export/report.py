@@ -134,6 +134,9 @@ def measures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "prior_gap": ("prior gap", "how far prior and data disagree"),
         "expected_error": ("expected error", "of the volume, as simulated samples have calibrated it"),
         "inferred_share": ("inferred part", "of the volume no angle measured"),
+        "simulated_error": ("error of its like", "of simulated samples of which as much was inferred: half of them"),
+        "simulated_error_upper": ("and up to", "nine in ten of them, in each kind of sample"),
+        "simulated_lost_upper": ("material gone", "up to so much of what was dense in them"),
     }
     trust = document["trust"]
     return [

@@ -13,4 +13,5 @@ def last_measured(rows: Sequence[Progress], name: str) -> float | None:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    """Two figures, and never in powers of ten."""
+    return f"{float(f'{100 * share:.2g}'):g} %"

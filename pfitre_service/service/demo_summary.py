@@ -73,6 +73,7 @@ def _about(tomogram: Mapping[str, Any]) -> list[str]:
         f"{early}final volume {tomogram['seconds_after_last_frame']:.1f} s after the last one",
         f"held-out error {tomogram['heldout_error']:.4f} (physics alone {tomogram['heldout_error_physics']:.4f}): "
         "the part of the held-out projections that the volume does not explain",
+        str(tomogram["sentence"]),
     ]
     if "psnr_result" in tomogram:
         lines.append(
@@ -100,6 +101,7 @@ def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, wat
         "heldout_error": final.heldout_error,
         "heldout_error_physics": final.heldout_error_physics,
         "prior": metadata["prior"],
+        "sentence": metadata["trust"]["sentence"],
         "warnings": metadata["warnings"],
     }
     if truth is None:

@@ -47,6 +47,7 @@ def reconstruct_file(
         write_result(output, result, scan.source)
     summary = _summary(scan, result, output)
     console.print(_describe_calibration(result.calibration), highlight=False)
+    console.print(result.statement.sentence, highlight=False)
     console.print(
         f"{summary['iterations']} iterations in {result.seconds:.1f} s, prior {result.prior}, "
         f"held-out error {result.heldout_error:.4f} (physics alone {summary['heldout_error_physics']:.4f})"
@@ -124,5 +125,6 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
         "frames_used": last.angles_used,
         "volume_shape": list(result.volume.shape),
         "prior": result.prior,
+        "trust": result.statement.document(),
         "warnings": list(result.warnings),
     }

@@ -64,6 +64,7 @@ def told(**more: Any) -> dict[str, Any]:
         "seconds_after_last_frame": 2.0,
         "heldout_error": 0.1,
         "heldout_error_physics": 0.2,
+        "sentence": "Angles all round.",
         "picture": "x.png",
     }
     return tomogram | more
