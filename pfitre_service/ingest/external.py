@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.plain import whole
@@ -34,6 +34,8 @@ _DATASET_OF_SPEC = {
 _DATASET_IN_DATUM = ("det_elem", "column", "field")
 """Words of `datum_kwargs` that name a dataset: HXN's fluorescence sums, scalers and encoders."""
 _TIFF_SPECS = {"AD_TIFF"}
+_SINGLE_SPECS = {"AD_HDF5_SINGLE"}
+"""One HDF5 file for each image, numbered as the TIFF files are."""
 _KIND_OF_MIMETYPE: dict[str, FileKind] = {
     "application/x-hdf5": "hdf5",
     "multipart/related;type=image/tiff": "tiff",
@@ -45,15 +47,19 @@ _MAX_ROWS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """One file, or one numbered sequence of TIFF files, that documents announced."""
+    """One file, or one numbered sequence of files, that documents announced."""
 
     kind: FileKind
     path: str
-    """Absolute; of a TIFF sequence its folder."""
+    """Absolute; of a sequence its folder. `//server/share/...` on another machine."""
     dataset: str = ""
     """HDF5: path of the dataset inside the file."""
     template: str = ""
-    """TIFF: name of the file of one frame, with a place for its number in either of Python's styles."""
+    """Of a sequence: name of one file, with a place for its number in either of Python's styles."""
+    frames_per_file: int = 1
+    """Of a sequence."""
+    other_path: str = ""
+    """What `path` is if its uri was, or was not, quoted: taken where only this is there."""
     frames_per_index: int | None = None
     """Frames that one index of a datum stands for; None where the resource does not say."""
 
@@ -128,12 +134,15 @@ def _of_stream_resource(document: Mapping[str, Any]) -> FileSource:
         )
     parameters = _table(document.get("parameters", {}), "parameters")
     dataset = parameters.get("dataset", parameters.get("path", "/entry/data/data"))
+    path, other = _paths_of(document.get("uri"))
     return FileSource(
         kind,
-        _path_of(document.get("uri")),
+        path,
         dataset=_text(dataset, "parameters.dataset") if kind == "hdf5" else "",
         template=_text(parameters.get("template", ""), "parameters.template") if kind == "tiff" else "",
         frames_per_index=_frames(parameters),
+        frames_per_file=_frames_per_file(parameters) if kind == "tiff" else 1,
+        other_path=other,
     )
 
 
@@ -144,31 +153,54 @@ def _of_resource(document: Mapping[str, Any]) -> FileSource:
         _text(document.get("root") or "/", "root"), _text(document.get("resource_path"), "resource_path").lstrip("/")
     )
     if spec in _TIFF_SPECS:
-        template = _text(arguments.get("template", "%s%s_%6.6d.tiff"), "resource_kwargs.template")
-        name = _text(arguments.get("filename", ""), "resource_kwargs.filename")
-        # Area detectors fill in folder, name and number; the folder is known here.
-        return FileSource(
-            "tiff",
-            where,
-            template=template.replace("%s", "", 1).replace("%s", name, 1),
-            frames_per_index=_frames(arguments),
-        )
+        return FileSource("tiff", where, template=_ad_template(arguments, "tiff"), frames_per_index=_frames(arguments))
     if spec not in _DATASET_OF_SPEC:
         known = ", ".join((*_DATASET_OF_SPEC, *_TIFF_SPECS))
         raise DocumentError(f"files of the spec {spec!r:.60} are not read; expected one of {known}")
     dataset = arguments.get("dataset", arguments.get("path", _DATASET_OF_SPEC[spec]))
     return FileSource(
-        "hdf5", where, dataset=_text(dataset, "resource_kwargs.dataset"), frames_per_index=_frames(arguments)
+        "hdf5",
+        where,
+        dataset=_text(dataset, "resource_kwargs.dataset"),
+        template=_ad_template(arguments, "h5") if spec in _SINGLE_SPECS else "",
+        frames_per_index=_frames(arguments),
     )
 
 
-def _path_of(uri: Any) -> str:
-    parts = urlsplit(_text(uri, "uri"))
-    if parts.scheme not in ("", "file") or (parts.hostname or "") not in _LOCAL_HOSTS:
-        raise DocumentError(
-            f"only files of this machine are read (file://localhost/...), got {str(uri)[:120]!r}: mount the folder here"
-        )
-    return unquote(parts.path)
+def _ad_template(arguments: Mapping[str, Any], suffix: str) -> str:
+    """areaDetector fills in folder, name and number; the folder is known here."""
+    template = _text(arguments.get("template", f"%s%s_%6.6d.{suffix}"), "resource_kwargs.template")
+    name = _text(arguments.get("filename", ""), "resource_kwargs.filename").replace("%", "%%")
+    return template.replace("%s", "", 1).replace("%s", name, 1)
+
+
+def _paths_of(uri: Any) -> tuple[str, str]:
+    """The path of a uri, and what it is if the uri was quoted otherwise than it should be; the same one is empty.
+
+    A uri has `#`, `?` and `%` quoted, and writers, ophyd-async among them, do not always do so.
+    """
+    text = _text(uri, "uri")
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        host, path = "", text.removeprefix("file:")
+    elif scheme.lower() == "file":
+        host, slash, path = rest.partition("/")
+        path = slash + path
+    else:
+        raise DocumentError(f"only files are read (file://localhost/...), got {text[:120]!r}: mount the folder here")
+    path = path if host.lower() in _LOCAL_HOSTS else f"//{host}{path}"
+    unquoted = unquote(path)
+    first, second = (path, unquoted) if "#" in path or "?" in path else (unquoted, path)
+    return first, "" if first == second else second
+
+
+def _frames_per_file(parameters: Mapping[str, Any]) -> int:
+    """Pages of a file of a sequence, as `chunk_shape` says: (frames, rows, columns)."""
+    shape = parameters.get("chunk_shape") or (1,)
+    pages = whole(shape[0]) if isinstance(shape, list | tuple) else None
+    if pages is None or not 1 <= pages <= _MAX_ROWS:
+        raise DocumentError(f"expected parameters.chunk_shape as (frames, rows, columns), got {shape!r:.60}")
+    return pages
 
 
 def _frames(parameters: Mapping[str, Any]) -> int | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
+from pfitre_service.ingest.hdf5_references import anywhere, child, explain_dangling, whole
 
 _Read = TypeVar("_Read")
 _IN_NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "micron": 1e3, "microns": 1e3, "mm": 1e6, "m": 1e9}
@@ -28,13 +29,17 @@ def with_file(path: Path, read: Callable[[h5py.File], _Read]) -> _Read:
 
 
 def dataset_at(group: h5py.Group, name: str) -> h5py.Dataset | None:
-    """The dataset; None where there is none or an empty one. Raises `InputError` for a group."""
-    found = group.get(name)
-    if found is None:
+    """The dataset, of which every part is there; None where there is none or an empty one.
+
+    Raises `InputError` for a group, for a link that leads nowhere, and for data in files that are missing or too short.
+    """
+    if group.get(name) is None:
+        explain_dangling(group, name)
         return None
+    found = child(group, name)
     if not isinstance(found, h5py.Dataset):
         raise InputError(f"{group.file.filename}: expected a dataset at {group.name}/{name}, found a group")
-    return found if found.shape and found.size else None
+    return whole(found, anywhere) if found.shape and found.size else None
 
 
 def frames(dataset: h5py.Dataset, chosen: NDArray[np.intp] | None = None) -> NDArray[Any]:

@@ -55,7 +55,8 @@ def _default(file: h5py.File) -> str:
 
 def _read(entry: h5py.Group, path: Path) -> StoredScan:
     holder = _detector(entry, path)
-    stack, keys = holder["data"], _image_keys(holder, path)
+    stack, keys = dataset_at(holder, "data"), _image_keys(holder, path)
+    assert stack is not None  # as `_detector` has seen
     if stack.ndim != 3 or len(keys) != len(stack):
         raise InputError(
             f"{path}: expected frames (frame, row, column) and an image_key for each in {holder.name}, "

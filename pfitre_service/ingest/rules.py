@@ -113,7 +113,7 @@ class DocumentRules:
     """Beginnings of paths as documents write them, and what they are on this machine, such as
     `"Z:/data" = "/mnt/detector"`; the longest that fits counts."""
     file_wait_s: float = 120.0
-    """An announced frame whose file cannot be read for so many seconds is given up."""
+    """Seconds for which a file that was announced and cannot be read is waited for, once for all its frames."""
     projection_streams: tuple[str, ...] = ("primary",)
     """Names of the streams that hold projections."""
     flat_streams: tuple[str, ...] = ("flat", "flats")

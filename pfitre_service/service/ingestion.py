@@ -50,6 +50,9 @@ from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
 
+_SETTLED_S = 5.0
+"""A detector file that has not changed for so long is no longer written."""
+
 logger = logging.getLogger(__name__)
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -68,7 +71,9 @@ class Ingestion:
         self._profile_name = profile_name
         self._receiver = receiver
         """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
-        self._files = ReadingThread(FrameFiles(rules.roots, rules.path_map), store.append, wait_s=rules.file_wait_s)
+        self._files = ReadingThread(
+            FrameFiles(rules.roots, rules.path_map, settled_s=_SETTLED_S), store.append, wait_s=rules.file_wait_s
+        )
         self._reads: set[TomogramKey] = set()
         """Tomograms with frames in files: what concerns them goes on when these are read."""
         self._documents: dict[TomogramKey, dict[str, Any]] = {}

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from pfitre_service.errors import InputError, StoreError
 from pfitre_service.ingest import AngleNotKnownYetError, FrameFiles, NotReadableYetError, ReadFrames, frames_of
+from pfitre_service.ingest.external import FileRows
+from pfitre_service.ingest.maps import ScannedMap
 from pfitre_service.model import Frame, TomogramKey
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,6 @@ class _Job:
 @dataclass(slots=True)
 class _Line:
     jobs: deque[_Job] = field(default_factory=deque)
-    since: float | None = None
-    """When the first job was tried for the first time, if it could not be done."""
 
 
 class ReadingThread:
@@ -65,6 +65,9 @@ class ReadingThread:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         self._unreadable_in_all = 0
         self._waits: dict[TomogramKey, str] = {}
+        self._waiting_since: defaultdict[TomogramKey, dict[str, float]] = defaultdict(dict)
+        """When something of a file could not be read for the first time since it last could: one clock a file. When it
+        has run down, further frames of that file are tried once each."""
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="pfitre-files", daemon=True)
         self._thread.start()
@@ -116,9 +119,8 @@ class ReadingThread:
     def _advance(self, key: TomogramKey, line: _Line) -> bool:
         """Does the first job of a tomogram; False when it must be tried again."""
         job = line.jobs[0]
-        if not self._done(key, line, job):
+        if not self._done(key, job):
             return False
-        line.since = None
         with self._condition:
             self._waits.pop(key, None)
             line.jobs.popleft()
@@ -126,13 +128,17 @@ class ReadingThread:
                 del self._lines[key]
         return True
 
-    def _done(self, key: TomogramKey, line: _Line, job: _Job) -> bool:
+    def _done(self, key: TomogramKey, job: _Job) -> bool:
         if job.read is None:
+            self._waiting_since.pop(key, None)
             if job.then is not None:
                 job.then(self._unreadable[key])
             return True
+        path = _path_of(job.read)
         try:
-            self._store(key, frames_of(job.read, self._files))
+            frames = frames_of(job.read, self._files)
+            self._waiting_since[key].pop(path, None)
+            self._store(key, frames)
         except AngleNotKnownYetError as error:
             # Until the run ends, which closes the track of its angles.
             with self._condition:
@@ -140,10 +146,9 @@ class ReadingThread:
             return False
         except NotReadableYetError as error:
             now = time.monotonic()
-            line.since = now if line.since is None else line.since
             with self._condition:
                 self._waits[key] = str(error)
-            if now - line.since < self._wait_s:
+            if now - self._waiting_since[key].setdefault(path, now) < self._wait_s:
                 return False
             self._give_up(job.read, f"{error}; waited {self._wait_s:g} s (documents.file_wait_s)")
         except (InputError, ValueError, MemoryError) as error:
@@ -169,3 +174,11 @@ class ReadingThread:
                 self._recent.append(f"{where}: {job.count} frame(s) cannot be read: {reason}")
         if first:
             logger.warning("%s: %d frame(s) cannot be read (further ones are counted): %s", where, job.count, reason)
+
+
+def _path_of(job: ReadFrames) -> str:
+    """The file, or the folder of files, that the images of a job lie in, or else its angles."""
+    sources: list[object] = [job.images, job.angles]
+    if isinstance(job.images, ScannedMap):
+        sources = [*job.images.parts, job.images.divisor, *sources]
+    return next((rows.source.path for rows in sources if isinstance(rows, FileRows)), "")
