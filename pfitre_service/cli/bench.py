@@ -170,7 +170,12 @@ def rings(
     Logging.set_up(logging.WARNING)
     scan = read_scan(file)
     result, slices = run(
-        scan.projections, scan.angles, flats=scan.flats, darks=scan.darks, measurement=scan.measurement, axis=axis
+        scan.projections,
+        scan.angles,
+        flats=scan.flats,
+        darks=scan.darks,
+        measurement=scan.measurement or "line_integral",
+        axis=axis,
     )
     if output is not None:
         draw(output, slices, result)

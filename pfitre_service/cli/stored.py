@@ -18,6 +18,8 @@ from pfitre_service.cli.options import (
     print_json,
     settings_of,
 )
+from pfitre_service.ingest.file_order import Order
+from pfitre_service.model import Measurement
 
 app = typer.Typer()
 
@@ -29,11 +31,30 @@ def reconstruct(
     angles: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of angles in degrees, for TIFF, or Data Exchange without theta.  [default: FILE with suffix .csv]"
+            help="Table of degrees, perhaps with names of files, for TIFF, or Data Exchange without angles.  "
+            "[default: FILE with suffix .csv]"
         ),
     ] = None,
-    flats: Annotated[Path | None, typer.Option(help="TIFF of flat fields, for TIFF counts.")] = None,
-    darks: Annotated[Path | None, typer.Option(help="TIFF of dark fields, for TIFF counts.")] = None,
+    flats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[:PATH]", help="Flat fields: TIFF, folder, .npy, HDF5, or a dataset PATH inside an HDF5 file."
+        ),
+    ] = None,
+    darks: Annotated[str | None, typer.Option(metavar="FILE[:PATH]", help="Dark fields, likewise.")] = None,
+    measurement: Annotated[
+        Measurement | None,
+        typer.Option(
+            help="What the images hold: counts (transmission) or line integrals.  [default: file, then values]"
+        ),
+    ] = None,
+    order: Annotated[
+        Order,
+        typer.Option(
+            help="Order of a folder's images: number by number from the left, by the last number, by the angle in the "
+            "name; auto stops where the names leave a doubt.",
+        ),
+    ] = "auto",
     axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: found]")] = None,
     prior: Annotated[
         str, typer.Option(help="What fills in the missing wedge: auto, none, tv, or weights by name.")
@@ -50,6 +71,8 @@ def reconstruct(
     Examples:
       pfitre reconstruct tooth.h5 -o tooth_volume.h5
       pfitre reconstruct cu23.tiff --angles cu23.csv --axis 74.5 -o cu23.zarr
+      pfitre reconstruct counts.tif --flats flats.h5:/entry/data --darks darks.tif
+      pfitre reconstruct images/ --angles angles.csv --order last --measurement transmission
       pfitre reconstruct scan.h5 --prior none --json
     """
     from pfitre_service.service.reconstruct_file import reconstruct_file
@@ -61,6 +84,8 @@ def reconstruct(
         angles=angles,
         flats=flats,
         darks=darks,
+        measurement=measurement,
+        order=order,
         axis=axis,
         prior=prior,
         iterations=iterations,

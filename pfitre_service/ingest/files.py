@@ -6,10 +6,13 @@ images each is read and then stacked, so that twice its size is needed for a mom
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pfitre_service.errors import InputError
+from pfitre_service.ingest.file_order import Order
+from pfitre_service.ingest.reference_files import read_references
 from pfitre_service.ingest.stored_scan import StoredScan, checked
 
 _KIND_OF_SUFFIX: dict[str, Literal["hdf5", "tiff"]] = {
@@ -25,25 +28,43 @@ def read_scan(
     path: Path | str,
     *,
     angles: Path | str | None = None,
-    flats: Path | str | None = None,
-    darks: Path | str | None = None,
+    flats: str | Path | None = None,
+    darks: str | Path | None = None,
+    order: Order = "auto",
 ) -> StoredScan:
     """Read the scan at `path`, known by its content; raises `InputError` with what was expected and what to do.
 
-    `angles`, `flats` and `darks` go with TIFF: a CSV table of degrees (by default the file `path` with the suffix
-    .csv), and TIFF stacks or folders of references. `angles` goes with a Data Exchange file without theta too.
+    angles: a table of degrees, for TIFF (by default the file `path` with the suffix .csv) and for a Data Exchange file
+    without angles. flats, darks: FILE or FILE:PATH, see `read_references`; they take the place of those in `path`.
+    order: of the images in a folder, see `file_order`.
     """
-    from pfitre_service.ingest.tiff_stack import read_tiff_scan  # tifffile and h5py load when they are needed
-
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
-    beside = [Path(given).expanduser() if given is not None else None for given in (angles, flats, darks)]
-    if _kind(path) == "tiff":
-        return checked(read_tiff_scan(path, *beside))
-    if any(given is not None for given in beside[1:]):
-        raise InputError(f"{path}: an HDF5 file holds its own flats and darks; leave the options out")
-    return checked(_read_hdf5(path, beside[0]))
+    table = None if angles is None else Path(angles).expanduser()
+    kind = _kind(path)
+    if kind == "tiff":
+        from pfitre_service.ingest.tiff_stack import read_tiff_scan  # tifffile and h5py load when they are needed
+
+        scan = read_tiff_scan(path, table, order)
+    else:
+        if order != "auto":
+            raise InputError(f"{path}: --order is for folders of images; an HDF5 file has its order")
+        scan = _read_hdf5(path, table)
+    return checked(_with_references(_with_references(scan, "flat", flats), "dark", darks))
+
+
+def _with_references(scan: StoredScan, role: Literal["flat", "dark"], given: str | Path | None) -> StoredScan:
+    if given is None:
+        return scan
+    stack = read_references(str(given), role)
+    name = "flats" if role == "flat" else "darks"
+    said = f"{role} fields: {len(stack)} of {given}"
+    said += ", in place of those in the file" if getattr(scan, name) is not None else ""
+    notes = (*scan.notes, said)
+    if role == "flat":
+        return replace(scan, flats=stack, measurement="transmission", notes=notes)
+    return replace(scan, darks=stack, notes=notes)
 
 
 def _kind(path: Path) -> Literal["hdf5", "tiff"]:

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,11 @@ class FrameFiles:
     def _file(self, source: FileSource, name: str) -> Path:
         """The file of a source, or the file `name` in its folder. Raises as `images` does."""
         paths = [str(Path(path) / name) if name else path for path in filter(None, (source.path, source.other_path))]
-        found, refused = [], []
         for path in paths:
-            try:
-                found.append(self.allowed(path))
-            except InputError as error:
-                refused.append(error)
-        if not found:
-            raise refused[0]
-        there = next((path for path in found if path.exists()), None)
-        if there is None:
-            raise NotReadableYetError(f"{found[0]} is not there yet")
-        return there
+            with suppress(InputError):
+                if (found := self.allowed(path)).exists():
+                    return found
+        raise NotReadableYetError(f"{self.allowed(paths[0])} is not there yet")
 
     def _hdf5(self, path: Path, rows: FileRows, *, trailing: int) -> NDArray[Any]:
         import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)

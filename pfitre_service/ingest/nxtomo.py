@@ -26,6 +26,14 @@ def read_nxtomo(path: Path) -> StoredScan:
     return with_file(path, lambda file: _read(chosen_entry(file, path), path))
 
 
+def references_in(entry: h5py.Group, path: Path, role: str) -> NDArray[Any] | None:
+    """The flats or darks of an entry; None where it has none."""
+    holder, stack = _detector(entry, path)
+    keys = _image_keys(holder, path)
+    chosen = np.flatnonzero(keys == (_FLAT if role == "flat" else _DARK))
+    return frames(stack, chosen) if len(chosen) else None
+
+
 def chosen_entry(file: h5py.File, path: Path) -> h5py.Group:
     """The only NXtomo entry, or the one that the file's attributes `default` lead to. Raises `InputError`."""
     entries = [*nxtomo_entries(file)]
@@ -54,9 +62,8 @@ def _default(file: h5py.File) -> str:
 
 
 def _read(entry: h5py.Group, path: Path) -> StoredScan:
-    holder = _detector(entry, path)
-    stack, keys = dataset_at(holder, "data"), _image_keys(holder, path)
-    assert stack is not None  # as `_detector` has seen
+    holder, stack = _detector(entry, path)
+    keys = _image_keys(holder, path)
     if stack.ndim != 3 or len(keys) != len(stack):
         raise InputError(
             f"{path}: expected frames (frame, row, column) and an image_key for each in {holder.name}, "
@@ -69,27 +76,30 @@ def _read(entry: h5py.Group, path: Path) -> StoredScan:
         angles=_angles(entry, len(stack), path)[chosen[_PROJECTION]],
         flats=flats,
         darks=darks,
-        measurement="line_integral" if flats is None else "transmission",
+        measurement=None if flats is None else "transmission",
         pixel_size_nm=_pixel_size_nm(entry, holder),
         source=f"NXtomo file {path}, entry {entry.name}",
     )
 
 
-def _detector(entry: h5py.Group, path: Path) -> h5py.Group:
-    """The group with the frames and their image keys: a detector, or else an NXdata."""
+def _detector(entry: h5py.Group, path: Path) -> tuple[h5py.Group, h5py.Dataset]:
+    """The group with the frames and their image keys: a detector, or else an NXdata; and the frames."""
     detectors = [one for instrument in _of_class(entry, "NXinstrument") for one in _of_class(instrument, "NXdetector")]
     for group in (*detectors, *_of_class(entry, "NXdata")):
-        if dataset_at(group, "data") is not None and "image_key" in group:
-            return group
+        stack = dataset_at(group, "data")
+        if stack is not None and ("image_key" in group or "image_key_control" in group):
+            return group, stack
     raise InputError(f"{path}: no NXdetector or NXdata in {entry.name} has the datasets `data` and `image_key`")
 
 
 def _image_keys(holder: h5py.Group, path: Path) -> NDArray[Any]:
     """(frame,) 0 to 3; the ESRF's `image_key_control` also marks images for alignment, -1, which are no projections."""
     keys = dataset_at(holder, "image_key_control") or dataset_at(holder, "image_key")
-    if keys is None or keys.dtype.kind not in "iu":
+    values = None if keys is None or keys.dtype.kind not in "iuf" else np.ravel(keys[()])
+    # Diamond's acquisition wrote them as float64.
+    if values is None or not (np.isfinite(values) & (values == np.round(values))).all():
         raise InputError(f"{path}: expected whole numbers from 0 to 3 as {holder.name}/image_key")
-    return np.ravel(keys[()])
+    return values.astype(np.int64)
 
 
 def _angles(entry: h5py.Group, count: int, path: Path) -> NDArray[np.float64]:

@@ -70,8 +70,7 @@ def _start(scan: StoredScan, uid: str, now: float, rotation: str) -> dict[str, A
         "source": scan.source,
         "motors": [rotation],
         "num_projections": len(scan.projections),
-        "measurement": scan.measurement,
-    }
+    } | ({} if scan.measurement is None else {"measurement": scan.measurement})
 
 
 def _descriptor(

@@ -24,10 +24,13 @@ class StoredScan:
     """(frame, row, column)."""
     darks: NDArray[Any] | None
     """(frame, row, column)."""
-    measurement: Measurement
+    measurement: Measurement | None
+    """None where the files do not say what the images hold."""
     pixel_size_nm: float | None
     source: str
     """Where it came from, in words."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how it was read: the order taken, what was left out, what stands in for what."""
 
 
 def checked(scan: StoredScan) -> StoredScan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from pfitre_service.config import Settings
 from pfitre_service.ingest import StoredScan, read_scan
+from pfitre_service.ingest.file_order import Order
+from pfitre_service.model import Measurement
 from pfitre_service.model import Progress as Step
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.device import use_threads
@@ -23,8 +26,10 @@ def reconstruct_file(
     output: Path | None,
     *,
     angles: Path | None,
-    flats: Path | None,
-    darks: Path | None,
+    flats: str | None,
+    darks: str | None,
+    measurement: Measurement | None,
+    order: Order,
     axis: float | None,
     prior: str,
     iterations: int | None,
@@ -37,8 +42,10 @@ def reconstruct_file(
     if output is not None:
         check_output(output, overwrite=overwrite)
     with console.status(f"reading {file}"):
-        scan = read_scan(file, angles=angles, flats=flats, darks=darks)
+        scan = _said(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), measurement, settings)
     console.print(_describe(scan))
+    for note in scan.notes:
+        console.print(note, highlight=False)
     use_threads(settings.worker.threads)
     result = _with_progress_bar(console, scan, axis, prior, iterations, device, settings)
     for warning in result.warnings:
@@ -55,6 +62,17 @@ def reconstruct_file(
         highlight=False,
     )
     return summary
+
+
+def _said(scan: StoredScan, measurement: Measurement | None, settings: Settings) -> StoredScan:
+    """The scan with what a person says of its images, by the option or by documents.measurement. Raises InputError."""
+    said = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
+    if said is None:
+        return scan
+    if said == "line_integral" and scan.flats is not None:
+        note = "flat and dark fields are not used: the images are said to be line integrals"
+        return replace(scan, measurement=said, flats=None, darks=None, notes=(*scan.notes, note))
+    return replace(scan, measurement=said)
 
 
 def _with_progress_bar(
@@ -95,7 +113,8 @@ def _with_progress_bar(
 
 def _describe(scan: StoredScan) -> str:
     count, rows, columns = scan.projections.shape
-    kind = "line integrals" if scan.measurement == "line_integral" else "counts"
+    kinds = {"line_integral": "line integrals", "transmission": "counts", None: "of a kind that the file does not say"}
+    kind = kinds[scan.measurement]
     span = f"{scan.angles.min():g} to {scan.angles.max():g} degrees"
     return f"{scan.source}: {count} projections of {rows} x {columns}, {kind}, {span}"
 
@@ -113,6 +132,7 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
     return {
         "file": scan.source,
         "output": output,
+        "notes": list(scan.notes),
         "axis": result.calibration.axis,
         "axis_origin": result.calibration.axis_origin,
         "axis_uncertainty": result.calibration.axis_uncertainty,

@@ -97,8 +97,7 @@ def test_a_file_outside_the_roots_is_never_opened(watched, root, tmp_path, until
 @pytest.mark.parametrize(
     ("uri", "mimetype", "words"),
     [
-        ("file://evil.example.org/data/scan.h5", "application/x-hdf5", "only files of this machine"),
-        ("http://localhost/scan.h5", "application/x-hdf5", "only files of this machine"),
+        ("http://localhost/scan.h5", "application/x-hdf5", "only files are read"),
         ("file://localhost/data/scan.dat", "application/x-unheard-of", "application/x-unheard-of"),
     ],
 )
@@ -107,6 +106,15 @@ def test_other_hosts_and_unknown_kinds_of_files_are_refused_by_name(watched, roo
     watched.publish(*scan.documents())
     watched.ended(scan.key, "failed")
     log_of(watched, until, words)
+    lives(watched, root)
+
+
+def test_a_share_of_another_host_that_nobody_mapped_is_told_of_with_the_setting(watched, root):
+    scan = FileScan("file://evil.example.org/data/scan.h5")
+    watched.publish(*scan.documents())
+    reason = watched.ended(scan.key, "failed")["reason"]
+    assert "//evil.example.org/data/scan.h5 is on another machine" in reason
+    assert "documents.path_map" in reason
     lives(watched, root)
 
 

@@ -120,3 +120,25 @@ def test_a_file_of_neither_kind_says_what_was_looked_for(path):
         file["measurement"] = 1
     with pytest.raises(InputError, match=r"/exchange/data .* definition NXtomo; the file's root holds measurement"):
         read_scan(path)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "u1", "i8"])
+def test_image_keys_are_whole_numbers_whatever_type_they_were_written_in(tmp_path, dtype):
+    path = tmp_path / "scan.nxs"
+    with h5py.File(path, "w") as file:
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"], entry["definition"] = "NXentry", "NXtomo"
+        detector = entry.create_group("instrument/detector")
+        entry["instrument"].attrs["NX_class"], detector.attrs["NX_class"] = "NXinstrument", "NXdetector"
+        detector["data"] = np.arange(4 * 3 * 4, dtype="u2").reshape(4, 3, 4)
+        detector["image_key"] = np.array([2, 1, 0, 0], dtype)
+        sample = entry.create_group("sample")
+        sample.attrs["NX_class"] = "NXsample"
+        sample["rotation_angle"] = [0.0, 0.0, 10.0, 20.0]
+    scan = read_scan(path)
+    assert (len(scan.projections), len(scan.flats), len(scan.darks)) == (2, 1, 1)
+    if dtype[0] == "f":
+        with h5py.File(path, "r+") as file:
+            file["entry/instrument/detector/image_key"][0] = 1.5
+        with pytest.raises(InputError, match="whole numbers"):
+            read_scan(path)

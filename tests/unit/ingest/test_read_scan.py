@@ -54,7 +54,7 @@ def test_data_exchange_in_radians_with_a_pixel_size_and_without_flats(exchange):
         del file["exchange/data_white"]
     scan = read_scan(exchange)
     np.testing.assert_allclose(scan.angles, ANGLES)
-    assert (scan.pixel_size_nm, scan.measurement, scan.flats) == (650.0, "line_integral", None)
+    assert (scan.pixel_size_nm, scan.measurement, scan.flats) == (650.0, None, None)
 
 
 def test_data_exchange_without_theta_takes_angles_from_a_table_and_only_then(exchange, tmp_path):
@@ -73,7 +73,7 @@ def test_a_tiff_stack_is_read_with_the_table_beside_it(stack):
     scan = read_scan(stack)
     np.testing.assert_array_equal(scan.projections, IMAGES)
     np.testing.assert_array_equal(scan.angles, ANGLES)
-    assert (scan.measurement, scan.flats, scan.projections.dtype) == ("line_integral", None, np.float32)
+    assert (scan.measurement, scan.flats, scan.projections.dtype) == (None, None, np.float32)
 
 
 def test_a_tiff_stack_with_flats_is_transmission(stack, tmp_path):
@@ -106,7 +106,7 @@ def test_a_table_needs_no_header_and_may_have_comments_and_blank_lines(stack):
     [
         ("angle\n0\n10\ntwenty\n30\n40\n", "line 4: expected an angle in degrees, got 'twenty'"),
         ("angle,x\n0,1\n\n,2\n", "line 4: expected an angle in degrees, got ''"),
-        ("0,1\n10,2\n", "line 1: expected one column"),
+        ("0,1\n10,2\n", "line 1: '0,1' may be one number with a decimal comma or two columns"),
         ("", "the file is empty"),
         ("0\n10\n", "5 projections, but 2 angles"),
         ("0\n10\n20\n30\nnan\n", "angle of projection 4 is nan"),
@@ -176,5 +176,5 @@ def test_images_of_different_shape_in_a_folder_are_named(tmp_path):
     tifffile.imwrite(folder / "a.tif", np.zeros((3, 4), "u2"))
     tifffile.imwrite(folder / "b.tif", np.zeros((3, 5), "u2"))
     (tmp_path / "images.csv").write_text("0\n1\n")
-    with pytest.raises(InputError, match=r"b\.tif: expected one image of \(3, 4\)"):
+    with pytest.raises(InputError, match=r"b\.tif: expected images of \(3, 4\)"):
         read_scan(folder)
