@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,8 +21,17 @@ from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.documents import DOCUMENT_NAMES
 from pfitre_service.ingest.pickled_arrays import PickledArray, PickledType, from_buffer, scalar
 
-_SPARE_VALUES = 50_000
 _MAX_DEPTH = 100
+_MAX_OPERATIONS = 1_000_000
+"""Of one message. A list of 100,000 numbers takes 100,000, an image fewer than fifty."""
+_MAX_VALUES = 300_000
+_MAX_S = 1.0
+"""For the operations of one message, without what its bytes take to copy; frames wait in the socket meanwhile."""
+_LOOKS_EVERY = 4096
+_MAX_BITS = 1024
+"""Of a whole number: writing out longer ones takes time in the square of their length."""
+_MAX_PLACE = 1 << 31
+_SPARE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ def decode(message: bytes, *, max_bytes: int, prefix: bytes = b"") -> Decoded | 
 
 def _read(name: str, message: bytes, start: int) -> Decoded:
     unpickler = _DocumentUnpickler(message, start)
-    plain = _Plain(values_left=len(message) - start + _SPARE_VALUES)
+    plain = _Plain(values_left=_MAX_VALUES)
     document = plain.convert(unpickler.load(), 0)
     if not isinstance(document, dict):
         raise DocumentError(f"expected a table of keys, got {type(document).__name__}")
@@ -91,6 +101,10 @@ class _Foreign:
             case (str() | bool() | int() | float() as value,):
                 return str(value)[:200]
         return f"({self.name})"
+
+
+class _Set(list[Any]):
+    """Stands for a set: what a stranger sends is never hashed."""
 
 
 def _listed(items: Any) -> list[Any]:
@@ -124,13 +138,23 @@ _READERS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
+def _counting(operation: Callable[[Any], None]) -> Callable[[Any], None]:
+    def counted(unpickler: Any) -> None:
+        unpickler._counted()
+        operation(unpickler)
+
+    return counted
+
+
 class _DocumentUnpickler(pickle._Unpickler):
     """Python's unpickler without the operations that look up, call or change anything but our readers."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     stack: list[Any]
+    memo: dict[int, Any]
     read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
 
@@ -139,12 +163,33 @@ class _DocumentUnpickler(pickle._Unpickler):
         stream.seek(start)
         super().__init__(stream)
         self._size = len(message) - start
+        self._bytes_left = self._size + _SPARE_BYTES
+        """That arrays may be made of: each byte of a message once."""
+
+    def load(self) -> Any:
+        """The value that the message holds, within `_MAX_OPERATIONS` and `_MAX_S`. Raises DocumentError."""
+        self._operations = 0
+        self._until = time.perf_counter() + _MAX_S
+        return super().load()
+
+    def _counted(self) -> None:
+        self._operations += 1
+        if self._operations > _MAX_OPERATIONS:
+            raise DocumentError(f"it takes more than {_MAX_OPERATIONS:,} operations to read")
+        if self._operations % _LOOKS_EVERY == 0 and time.perf_counter() > self._until:
+            raise DocumentError(f"it takes more than {_MAX_S:g} s to read")
+
+    def _spend(self, data: Any) -> None:
+        self._bytes_left -= len(data) if isinstance(data, bytes | bytearray) else 0
+        if self._bytes_left < 0:
+            raise DocumentError("it makes more of its bytes into arrays than it has")
 
     def find_class(self, module: str, name: str) -> Any:
         """The reader for what the pickle names; nothing is imported."""
         return _READERS.get((module, name)) or _Foreign(f"{module}.{name}"[:120])
 
-    # Keys are checked before they are hashed: a tuple of tuples of tuples takes for ever to hash.
+    # Keys become text before they are hashed: the hash of a text cannot be foreseen, while numbers and tuples can be
+    # chosen so that each one meets all others.
 
     def _setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -158,17 +203,26 @@ class _DocumentUnpickler(pickle._Unpickler):
         if not isinstance(target, dict):
             raise DocumentError(f"expected a dict before its items, got {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_hashable(key)] = value
+            target[_key(key)] = value
 
     def _additems(self) -> None:
         items = self.pop_mark()
         target = self.stack[-1]
-        if not isinstance(target, set):
+        if not isinstance(target, _Set):
             raise DocumentError(f"expected a set before its items, got {type(target).__name__}")
-        target.update(_hashable(item) for item in items)
+        target.extend(items)
+
+    def _empty_set(self) -> None:
+        self.append(_Set())
 
     def _frozenset(self) -> None:
-        self.append(frozenset(_hashable(item) for item in self.pop_mark()))
+        self.append(_Set(self.pop_mark()))
+
+    def _put(self) -> None:
+        place = int(self.readline()[:-1])
+        if not 0 <= place < _MAX_PLACE:
+            raise DocumentError(f"expected a place from 0 to {_MAX_PLACE:,} to remember a value at")
+        self.memo[place] = self.stack[-1]
 
     def _reduce(self) -> None:
         arguments = self.stack.pop()
@@ -178,12 +232,16 @@ class _DocumentUnpickler(pickle._Unpickler):
             raise DocumentError("expected a class and its arguments")
         if reader is dict and arguments:
             raise DocumentError("expected an empty OrderedDict")
+        for argument in arguments:
+            self._spend(argument)
         self.stack[-1] = reader(*arguments)
 
     def _build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, PickledArray | PickledType):
+            for part in state if isinstance(state, tuple) else ():
+                self._spend(part)
             target.set_state(state)
         elif not isinstance(target, _Foreign):
             raise DocumentError(f"expected an array before its state, got {type(target).__name__}")
@@ -197,7 +255,9 @@ class _DocumentUnpickler(pickle._Unpickler):
     dispatch[pickle.SETITEM[0]] = _setitem
     dispatch[pickle.SETITEMS[0]] = _setitems
     dispatch[pickle.ADDITEMS[0]] = _additems
+    dispatch[pickle.EMPTY_SET[0]] = _empty_set
     dispatch[pickle.FROZENSET[0]] = _frozenset
+    dispatch[pickle.PUT[0]] = _put
     dispatch[pickle.REDUCE[0]] = _reduce
     dispatch[pickle.NEWOBJ[0]] = _reduce
     dispatch[pickle.BUILD[0]] = _build
@@ -216,20 +276,23 @@ class _DocumentUnpickler(pickle._Unpickler):
         pickle.READONLY_BUFFER,
     ):
         del dispatch[_operation[0]]
+    dispatch = {code: _counting(operation) for code, operation in dispatch.items()}
 
 
-def _hashable(key: Any) -> Any:
-    if key is None or isinstance(key, str | int | float | bytes | _Foreign):
-        return key
-    raise DocumentError(f"expected text or numbers as keys and in sets, got {type(key).__name__}")
+def _key(key: Any) -> str:
+    """A key as the text that it stands for; of another class the text of the instance."""
+    if isinstance(key, int) and key.bit_length() > _MAX_BITS:
+        raise DocumentError(f"expected text as keys, got a number of {key.bit_length():,} bits")
+    if isinstance(key, str | int | float | _Foreign):
+        return str(key)
+    raise DocumentError(f"expected text as keys, got {type(key).__name__}")
 
 
 @dataclass(slots=True)
 class _Plain:
     """Puts arrays in the place of what stood for them, and refuses documents that unfold without end.
 
-    A pickle may refer to the same value many times, and so be exponentially larger than its message; an honest
-    document has no more values than bytes.
+    A pickle may refer to the same value many times, and so be exponentially larger than its message.
     """
 
     values_left: int
@@ -238,25 +301,20 @@ class _Plain:
     def convert(self, value: Any, depth: int) -> Any:
         self.values_left -= 1
         if self.values_left < 0 or depth > _MAX_DEPTH:
-            raise DocumentError("it is nested too deep, or repeats itself to more values than it has bytes")
+            raise DocumentError(f"it is nested too deep, or has or repeats more than {_MAX_VALUES:,} values")
         if isinstance(value, dict):
-            return {self._key(key): self.convert(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, set | frozenset):
+            return {key: self.convert(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
             return [self.convert(item, depth + 1) for item in value]
-        if isinstance(value, list | tuple):
-            return type(value)([self.convert(item, depth + 1) for item in value])
+        if isinstance(value, tuple):
+            return tuple([self.convert(item, depth + 1) for item in value])
         if isinstance(value, PickledArray):
             return value.array
         if isinstance(value, _Foreign):
             self.foreign.add(value.name)
             return str(value)
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise DocumentError(f"expected numbers of at most {_MAX_BITS:,} bits, got one of {value.bit_length():,}")
         if value is None or isinstance(value, bool | int | float | complex | str | bytes | bytearray | np.ndarray):
             return value
         raise DocumentError(f"expected plain values, got {type(value).__name__}")
-
-    def _key(self, key: Any) -> str:
-        if isinstance(key, _Foreign):
-            self.foreign.add(key.name)
-        if not isinstance(key, str | int | float | _Foreign):
-            raise DocumentError(f"expected text as keys, got {type(key).__name__}")
-        return str(key)

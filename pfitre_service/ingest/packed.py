@@ -17,6 +17,8 @@ from pfitre_service.ingest.decode import Decoded, UnknownNameError
 from pfitre_service.ingest.documents import DOCUMENT_NAMES
 
 _NUMBERS = "biufSU"
+_MAX_VALUES = 300_000
+"""Of one message, as in those that come by 0MQ."""
 
 
 def decode_packed(message: bytes, *, max_bytes: int) -> Decoded:
@@ -40,10 +42,28 @@ def decode_packed(message: bytes, *, max_bytes: int) -> Decoded:
 
 
 def _unpacked(message: bytes) -> Any:
-    """Lengths that the message claims are held against its own length by msgpack; nesting ends at its stack."""
+    """Lengths that the message claims are held against its own length by msgpack; nesting ends at its stack. Keys are
+    text or bytes, whose hashes cannot be foreseen."""
     from msgpack._cmsgpack import unpackb
 
-    return unpackb(message, raw=False, strict_map_key=False, object_hook=_plain)
+    left = _MAX_VALUES
+
+    def counted(items: Any) -> Any:
+        nonlocal left
+        left -= len(items)
+        if left < 0:
+            raise DocumentError(f"it has more than {_MAX_VALUES:,} values")
+        return items
+
+    return unpackb(
+        message,
+        raw=False,
+        strict_map_key=True,
+        max_array_len=_MAX_VALUES,
+        max_map_len=_MAX_VALUES,
+        list_hook=counted,
+        object_hook=lambda table: _plain(counted(table)),
+    )
 
 
 def _plain(table: dict[Any, Any]) -> Any:

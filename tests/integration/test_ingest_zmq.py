@@ -192,6 +192,42 @@ def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(proxy, 
     assert receiver.assembler.counts.malformed == 1
 
 
+def colliding_keys() -> bytes:
+    """839 kB whose keys all have one hash: a dict of them takes hours to fill."""
+    keys = (pickle.LONG1 + b"\x0a" + (n * (2**61 - 1)).to_bytes(10, "little") + pickle.NONE for n in range(1, 64_001))
+    table = pickle.EMPTY_DICT + pickle.MARK + b"".join(keys) + pickle.SETITEMS
+    return b" event \x80\x04" + table + pickle.STOP
+
+
+def operations_without_end() -> bytes:
+    """Ten million operations that make nothing."""
+    return b" event \x80\x04" + pickle.EMPTY_DICT + (pickle.NONE + pickle.POP) * 5_000_000 + pickle.STOP
+
+
+def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, receiver, engine, tomography):
+    source, attacks, began = (
+        ZmqSource(proxy.out_address),
+        [colliding_keys(), operations_without_end()],
+        time.monotonic(),
+    )
+    with listening(source, receiver), publishing(proxy, receiver) as publisher:
+
+        def attack(name: str, document: dict[str, Any]) -> None:
+            if name == "event" and attacks and document["seq_num"] % 5 == 0:
+                publisher._socket.send(attacks.pop())
+
+        engine.subscribe(publisher)
+        engine.subscribe(attack)
+        engine(tomography(25))
+        assert receiver.wait(lambda: len(receiver.closed()) == 1)
+
+    assert not attacks
+    (closed,) = receiver.closed()
+    assert (closed.counts.projections, closed.counts.missing) == (25, {})
+    assert source.counts.decode_failures + receiver.assembler.counts.orphans + receiver.assembler.counts.malformed == 2
+    assert time.monotonic() - began < 20
+
+
 def test_a_prefix_picks_its_publisher_among_two(proxy, receiver):
     everything = Receiver()
     with (
