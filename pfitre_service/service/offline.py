@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
+from pfitre_service.model import Finding, FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.calibration_search import first_calibration, given_axis
@@ -52,6 +52,8 @@ class Reconstruction:
     """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
     prior: str
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What speaks against the scan; each stands in `warnings` too."""
 
     @property
     def heldout_error(self) -> float:
@@ -132,6 +134,7 @@ def reconstruct(
         calibration=of_detector(engine.calibration, chosen.preprocess),
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
+        findings=engine.findings,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,5 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
         "volume_shape": list(result.volume.shape),
         "prior": result.prior,
         "warnings": list(result.warnings),
+        "findings": [asdict(finding) for finding in result.findings],
     }

@@ -29,6 +29,7 @@ def status_fields(
         "device": str(engine.device),
         "calibration": of_detector(engine.calibration, settings.preprocess).document(),
         "warnings": list(engine.warnings)[:50],
+        "findings": [asdict(finding) for finding in engine.findings],
         "progress": {name: _finite(value) for name, value in row.items()},
         "parameters": {
             "calibration": asdict(settings.calibration),
