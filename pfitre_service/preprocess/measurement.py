@@ -7,11 +7,14 @@ darkest, and zero. Nothing else tells them apart for certain: counts and scaled 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
+from pfitre_service.preprocess.not_measured import not_measured
 
 _EDGE = 0.75
 """Of the way from the darkest to the brightest column: beyond it, an edge is as bright as air is in counts."""
@@ -21,6 +24,8 @@ _CONTRAST = 0.05
 """Of the brightest column: a frame that varies less says nothing."""
 _AGREE = 0.6
 """Of the frames must say the same; fewer of them are undecided together."""
+_LOOKED_AT = 64
+"""Frames of a stored scan, evenly chosen."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +58,25 @@ def _levels(profile: NDArray[np.float64]) -> Levels:
     low, high = np.quantile(profile, (0.03, 0.97))
     left, right = np.median(profile[:width]), np.median(profile[-width:])
     return Levels(float(left), float(right), float(low), float(high))
+
+
+def decided(images: NDArray[Any], *, flats: bool, darks: bool) -> Measurement:
+    """What a stored scan holds that nobody has said anything of: (angle, row, column) of any real dtype, beside flats
+    or darks. Raises InputError where neither these nor the values tell, for a guess may invert the picture."""
+    if flats:
+        return "transmission"
+    chosen = images[:: max(1, len(images) // _LOOKED_AT)]
+    with np.errstate(over="ignore"):
+        values = chosen.astype(np.float32)
+    bad = not_measured(chosen) | ~np.isfinite(values)
+    told = told_by(levels(values, bad))
+    if told is None and not darks and not bad.all():  # where all is lost, the engine says so
+        raise InputError(
+            "expected images that tell counts from line integrals: flats, or air beside the sample, which is the "
+            "brightest in counts and near zero in line integrals; got neither. Give flats, or say "
+            'measurement="transmission" or "line_integral"'
+        )
+    return told or ("transmission" if darks else "line_integral")
 
 
 def told_by(seen: list[Levels]) -> Measurement | None:

@@ -14,6 +14,9 @@ _LOWEST_MASK = -2
 _FEWEST_BITS = 10
 """A detector's full scale is 2**10 - 1 at least: below, a value may well be reached without being clipped."""
 
+_MASKED = 0.12
+"""Of the pixels may lie between a detector's modules, and have the type's largest value."""
+
 
 def not_measured(images: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels without a value, (angle, row, column) bool, of images of any real dtype.
@@ -44,4 +47,5 @@ def full_scale_share(frame: NDArray[Any], known: NDArray[np.bool_] | None = None
     largest = int(seen.max())
     if largest.bit_count() != largest.bit_length() or largest.bit_length() < _FEWEST_BITS:
         return 0.0
-    return float(np.count_nonzero(seen == largest) / seen.size)
+    share = float(np.count_nonzero(seen == largest) / seen.size)
+    return share if largest < np.iinfo(frame.dtype).max or share > _MASKED else 0.0

@@ -11,6 +11,8 @@ from pfitre_service.model import Finding, Measurement
 from pfitre_service.preprocess.measurement import Levels, told_by
 from pfitre_service.preprocess.references import References
 
+CONTRADICTED = "measurement-contradicted"
+UNKNOWN = "measurement-unknown"
 _ABOVE_ONE = 1.25
 """Transmission of the brightest columns: more is no noise, and no beam that has grown a little."""
 _FAR_ABOVE_ONE = 5.0
@@ -23,6 +25,9 @@ _NOT_ABOVE = 0.25
 """Of the pixels may have a flat field that is not above the dark field: outside the beam, or dead."""
 _DIFFER = 1.25
 """Largest mean of a flat field over the smallest."""
+_FEWEST = 4
+"""Frames before which nothing is said of all."""
+_KINDS: Mapping[Measurement, str] = {"transmission": "counts", "line_integral": "line integrals"}
 _MANY = 0.25
 """Of the frames left out: a scan to look at."""
 
@@ -39,6 +44,11 @@ class FrameValues:
     """Share of the pixels at the floor of the transmission."""
     left_out: str
     """Why the frame is unusable; empty for a usable one."""
+
+
+def other_than(measurement: Measurement) -> Measurement:
+    """The other thing that images may hold."""
+    return "line_integral" if measurement == "transmission" else "transmission"
 
 
 def value_findings(
@@ -63,6 +73,12 @@ def value_findings(
 
 def _of_measurement(frames: list[FrameValues], measurement: Measurement, *, said: bool) -> Iterator[Finding]:
     told = told_by([frame.levels for frame in frames])
+    if told is None and not said and len(frames) >= _FEWEST:
+        yield Finding(
+            UNKNOWN,
+            "nothing says whether the images are counts or line integrals: no flats, no word, and no air beside the "
+            f"sample; they are taken for {_KINDS[measurement]}. Say measurement, or give flats",
+        )
     if told is None or told == measurement:
         return
     words = {
@@ -70,10 +86,9 @@ def _of_measurement(frames: list[FrameValues], measurement: Measurement, *, said
         "line_integral": "line integrals (the outermost columns are the darkest and near zero, as air is)",
     }
     wrong = "said to be" if said else "taken for"
-    kinds = {"transmission": "counts", "line_integral": "line integrals"}
     yield Finding(
-        "measurement-contradicted",
-        f"the images are {wrong} {kinds[measurement]}, but their values look like {words[told]}: the volume is wrong, "
+        CONTRADICTED,
+        f"the images are {wrong} {_KINDS[measurement]}, but their values look like {words[told]}: the volume is wrong, "
         f'or inverted; say measurement "{told}" if they are',
         fatal=not said,
     )

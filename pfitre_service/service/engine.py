@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
+from pfitre_service.preprocess.plausibility import CONTRADICTED, UNKNOWN
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.service.accumulation import Accumulation
 from pfitre_service.service.detector_columns import of_detector
 from pfitre_service.service.device import choose_device
 from pfitre_service.service.engine_parameters import EngineParameters
-from pfitre_service.service.examination import Examination, refuse
+from pfitre_service.service.examination import FEWEST_FRAMES, Examination, refuse
 from pfitre_service.service.frames import Frames
 from pfitre_service.service.pictures import Pictures
 from pfitre_service.service.solving import Figures, Shown, Solving
@@ -113,6 +114,16 @@ class Engine:
     def findings(self) -> tuple[Finding, ...]:
         """What speaks against the scan, the fatal first; during a scan looked at again as it grows."""
         return self._examination.findings(self._in_use, at_last=self._closed)
+
+    @property
+    def measurement_from(self) -> str:
+        """Who says what the images hold: said (by a person or a document), flats, values, or nobody."""
+        if self.parameters.measurement_said:
+            return "said"
+        if self._in_use.references is not None and self._in_use.references.flat is not None:
+            return "flats"
+        doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
+        return "nobody" if doubtful or (not self.findings and self.used < FEWEST_FRAMES) else "values"
 
     @property
     def prior_name(self) -> str:
