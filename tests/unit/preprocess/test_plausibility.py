@@ -9,6 +9,11 @@ from pfitre_service.errors import InputError
 from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.measurement import decided
 from pfitre_service.preprocess.plausibility import in_words, value_findings
+from pfitre_service.twin.families import draw
+from pfitre_service.twin.imperfections import draw_imperfections, measure
+from pfitre_service.twin.project import project
+from pfitre_service.twin.recordings import cu23
+from pfitre_service.twin.scans import SCANS
 
 COLUMNS, ROWS = 48, 4
 ANGLES = np.deg2rad(np.arange(-75.0, 75.1, 3.0))
@@ -154,3 +159,23 @@ def test_a_sample_that_fills_the_field_of_view_tells_nothing_and_is_asked_for():
 
 def test_rows_are_named_as_ranges():
     assert in_words([9, 3, 7, 8]) == "3, 7-9"
+
+
+@pytest.mark.parametrize("family", ["blobs", "fibres", "grains"])
+def test_samples_of_the_twin_with_all_imperfections_raise_no_doubt(family):
+    rng = np.random.default_rng(0)
+    clean = project(draw(family, (16, 96, 96), rng), np.arange(-60.0, 61, 10))
+    for _ in range(3):
+        assert found(measure(clean, draw_imperfections(rng), rng), measurement="line_integral") == {}
+
+
+@pytest.mark.parametrize("name", ["chip", "particle"])
+def test_simulated_scans_with_dead_and_hot_pixels_raise_no_doubt(name):
+    source = SCANS[name].sample.source(0)
+    frames = np.stack([source.projection(angle) for angle in np.arange(-42.0, 43, 12)])
+    flats, darks = (np.stack([take() for _ in range(4)]) for take in (source.flat, source.dark))
+    assert found(frames, flats, darks) == found(frames, said=False) == {}
+
+
+def test_a_real_fluorescence_scan_raises_no_doubt():
+    assert found(cu23().projections, measurement="line_integral", said=False) == {}
