@@ -41,12 +41,17 @@ class Levels:
     """Of the brightest columns."""
 
 
-def levels(values: NDArray[np.float32], bad: NDArray[np.bool_]) -> list[Levels]:
-    """Of every frame of (angle, row, column), `bad` pixels left out; zeros where nothing is left."""
+def levels(
+    values: NDArray[np.float32], bad: NDArray[np.bool_], factors: NDArray[np.float32] | None = None
+) -> list[Levels]:
+    """Of every frame of (angle, row, column), `bad` pixels left out; zeros where nothing is left. factors: (angle,),
+    what each frame is multiplied by."""
     step = max(1, values.shape[1] // 16)
     rows, good = values[:, ::step], ~bad[:, ::step]
     number = np.count_nonzero(good, axis=1)
     sums = np.sum(rows, axis=1, where=good, dtype=np.float64)
+    if factors is not None:
+        sums *= factors[:, None]
     profiles = np.divide(sums, number, out=np.full(sums.shape, np.nan), where=number > 0)
     return [_levels(profile[np.isfinite(profile)]) for profile in profiles]
 
