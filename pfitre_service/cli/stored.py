@@ -171,7 +171,8 @@ def doctor(
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explains, line by line, what the service would understand from a stored run. Exit code 1 when no volume.
+    """Explains, line by line, what the service would understand from a stored run. Exit code 1 when no volume, or a
+    doubtful one.
 
     Examples:
       pfitre doctor --profile profiles/hxn-xrf --run documents.jsonl
@@ -186,4 +187,4 @@ def doctor(
         print_json(diagnosis)
     else:
         render(diagnosis)
-    sys.exit(0 if diagnosis["understood"] else 1)
+    sys.exit(0 if diagnosis["understood"] and not diagnosis["findings"] else 1)

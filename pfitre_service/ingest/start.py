@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.plain import finite, look_up, whole
@@ -21,6 +21,8 @@ class StartFacts:
     scan_id: int | None
     sample: str | None
     measurement: Measurement
+    measurement_said: bool
+    """Whether profile or start document said it."""
     expected_frames: int | None
     expected_projections: int | None
     """What the plan says of a whole tomogram, also of many runs."""
@@ -40,6 +42,7 @@ class StartFacts:
             scan_id=whole(start.get("scan_id")),
             sample=_sample(start),
             measurement=_measurement(start, rules),
+            measurement_said=rules.measurement != "auto" or str(start.get("measurement")) in get_args(Measurement),
             expected_frames=next((number for number in frames if number is not None and number > 0), None),
             expected_projections=frames[0] if frames[0] and frames[0] > 0 else None,
             references=_reference(start, rules),

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
+from pfitre_service.preprocess.measurement import Levels, levels
+from pfitre_service.preprocess.not_measured import full_scale_share, not_measured
 from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.phase import retrieve
+from pfitre_service.preprocess.plausibility import FrameValues
 from pfitre_service.preprocess.references import References
 from pfitre_service.preprocess.region import binned, cropped
 from pfitre_service.preprocess.repair import repair_image
@@ -29,6 +32,8 @@ NO_FLATS = (
 NO_DARKS = "no dark field: the detector's offset is taken as zero, so strongly absorbing parts come out too low"
 REFERENCES_UNUSED = "flats and darks are not used: the projections are said to be line integrals already"
 
+_FEWEST_PIXELS = 16
+"""Fewer may well have the same value."""
 _NONE = References(flat=None, dark=None, valid=None)
 
 
@@ -50,6 +55,8 @@ class LineIntegrals:
     """One for each frame: why it is unusable; empty for a usable one."""
     warnings: tuple[str, ...]
     """What a person should know of how the values came about; the same for every batch."""
+    facts: tuple[FrameValues, ...]
+    """One for each frame, to be judged together with those of the others."""
 
 
 def to_line_integrals(
@@ -63,7 +70,8 @@ def to_line_integrals(
         1. region      rows and columns of interest, of projections and references
         2. beam        dark subtracted, divided by flat minus dark: transmission
         3. air         each frame divided by its intensity in the air beside the sample
-        4. repair      dead pixels, values that are not finite, and outliers are interpolated (see `repair_image`)
+        4. repair      dead and masked pixels, values that are not finite, and outliers are interpolated (see
+                       `not_measured` and `repair_image`)
         5. binning     means of bin x bin pixels
         6. phase       single-distance phase retrieval
         7. logarithm   transmission held at `minimum_transmission` or more, minus the natural logarithm
@@ -77,20 +85,28 @@ def to_line_integrals(
     and the brighter edge of the two. That is right where the sample leaves air at one side at least, and does not
     depend on other frames; where it is not right the frame is off by a constant. Both cases come with a warning.
 
-    Frames with too many bad pixels, or without beam, are marked unusable. Memory: up to about one and a half times the
-    region of interest, beside it. Raises InputError when images are not real numbers in three dimensions or do not fit
-    the references or the region.
+    Frames with too many bad pixels, without beam, or with one value everywhere, are marked unusable. Memory: up to
+    about one and a half times the region of interest, beside it. Raises InputError when images are not real numbers in
+    three dimensions or do not fit the references or the region.
     """
     references = references or _NONE
     counts = measurement == "transmission"
     images = cropped(checked(images, references if counts else _NONE), parameters)
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is repaired as such
         values = images.astype(np.float32)
-    bad = ~np.isfinite(values)
+    bad = not_measured(images)
+    if images.dtype.kind == "f" and images.dtype.itemsize > values.dtype.itemsize:
+        bad |= ~np.isfinite(values)
+    full = _full_scale(images, references.cropped(parameters) if counts else _NONE)
+    with_flats = counts and references.flat is not None
+    seen = [] if with_flats else levels(values, bad)
+    constant = [_constant(frame, lost) for frame, lost in zip(values, bad, strict=True)]
     weights = np.ones(len(values), np.float32)
     if counts:
         intensities = _to_transmission(values, references.cropped(parameters), bad, parameters)
-        weights = intensities if parameters.weights == "counts" and references.flat is not None else weights
+        weights = intensities if parameters.weights == "counts" and with_flats else weights
+    if with_flats:
+        seen = levels(values, bad, weights)
     reasons, repaired = _repair(values, bad, parameters)
     values = binned(values, parameters.bin)
     clamped = np.zeros(len(values), np.int64)
@@ -99,6 +115,7 @@ def to_line_integrals(
         clamped = _minus_log(values, parameters.minimum_transmission)
         dark = [_no_beam(at_floor / values[0].size, parameters) for at_floor in clamped.tolist()]
         reasons = [first or second for first, second in zip(reasons, dark, strict=True)]
+    reasons = [first or second for first, second in zip(reasons, constant, strict=True)]
     _subtract(values, references.stripes)
     unusable = np.array([bool(reason) for reason in reasons], dtype=np.bool_)
     values[unusable] = 0
@@ -110,6 +127,7 @@ def to_line_integrals(
         unusable=unusable,
         reasons=tuple(reasons),
         warnings=_warnings(references, counts),
+        facts=_facts(seen, full, clamped / values[0].size if len(values) else clamped, reasons),
     )
 
 
@@ -132,7 +150,7 @@ def _repair(
     """Step 4, in place: why each frame is unusable, and how many of its pixels were repaired, (angle,)."""
     reasons, repaired = [], np.zeros(len(values), np.int64)
     for index, (frame, lost) in enumerate(zip(values, bad, strict=True)):
-        reason = _too_many(np.count_nonzero(lost) / lost.size, "are dead or not finite", parameters)
+        reason = _too_many(np.count_nonzero(lost) / lost.size, "are dead, masked, saturated or not finite", parameters)
         if not reason:
             repair_image(frame, lost)
             stray = outliers(frame, parameters.outlier_sigmas)
@@ -141,6 +159,27 @@ def _repair(
             reason = _too_many(np.count_nonzero(stray) / stray.size, "are outliers", parameters)
         reasons.append(reason)
     return reasons, repaired
+
+
+def _constant(frame: NDArray[np.float32], bad: NDArray[np.bool_]) -> str:
+    """Why a frame that has one value everywhere is none; a detector's noise alone makes more than one."""
+    part = frame[::8, ::8][~bad[::8, ::8]]  # which tells nearly all frames at a small cost
+    if part.size > 1 and part.min() != part.max():
+        return ""
+    good = frame[~bad]
+    if good.size < _FEWEST_PIXELS or good[0] != good[-1] or np.any(good != good[0]):
+        return ""
+    return f"every pixel is {good[0]:g}: the frame was dropped, or never written"
+
+
+def _full_scale(images: NDArray[Any], references: References) -> list[float]:
+    valid = references.valid
+    return [full_scale_share(frame, valid) for frame in images]
+
+
+def _facts(seen: list[Levels], full: list[float], blocked: NDArray[Any], reasons: list[str]) -> tuple[FrameValues, ...]:
+    parts = zip(seen, full, blocked.tolist(), reasons, strict=True)
+    return tuple(FrameValues(one, share, float(dark), reason) for one, share, dark, reason in parts)
 
 
 def _too_many(share: float, what: str, parameters: PreprocessParameters) -> str:

@@ -65,9 +65,9 @@ class PreprocessParameters:
     """A pixel is dead, or outside the beam, when its flat field is below this share of the detector's median."""
     maximum_bad_share: float = 0.25
     """A frame is unusable when more than this share of its pixels is dead, not finite, or an outlier."""
-    maximum_blocked_share: float = 0.9
-    """A frame is unusable, for the beam was off, when more than this share of its pixels is at the floor of the
-    transmission."""
+    maximum_blocked_share: float = 0.7
+    """A frame is unusable, for the beam was off or something stood in it, when more than this share of its pixels is
+    at the floor of the transmission."""
     outlier_sigmas: float = 0.0
     """A pixel is an outlier (cosmic ray, scattered photon) when it stands so many standard deviations of the frame's
     own noise, and a fifth, above the median of its 3 x 3 neighbourhood. 0 looks for none; 10 is safe."""

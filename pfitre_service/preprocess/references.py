@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pfitre_service.errors import InputError
+from pfitre_service.preprocess.not_measured import full_scale_share, not_measured
 from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.region import cropped
@@ -31,6 +32,12 @@ class References:
     stripes: NDArray[np.float32] | None = None
     """(row, column) of the projections as they come out of the chain: what is subtracted from all of them (see
     `StripeSearch`); None for nothing."""
+    saturated: float = 0.0
+    """Share of the flats' pixels at full scale."""
+    spread: float = 1.0
+    """Mean of the brightest flat over that of the darkest."""
+    flats_lost: int = 0
+    """Flats without any value, beside others that have some."""
 
     @classmethod
     def of(
@@ -53,7 +60,8 @@ class References:
                 f"flats and darks must have the same rows and columns; got flats of {flat.shape} and darks of "
                 f"{dark.shape}: were they taken with another region of interest or binning?"
             )
-        return cls(flat=flat, dark=dark, valid=_valid(flat, dark, parameters or PreprocessParameters()))
+        valid = _valid(flat, dark, parameters or PreprocessParameters())
+        return _judged(cls(flat=flat, dark=dark, valid=valid), flats)
 
     def cropped(self, parameters: PreprocessParameters) -> References:
         """Flat, dark and valid pixels of the region of interest; the stripes are of it already."""
@@ -79,18 +87,18 @@ def _reduce(stack: NDArray[Any] | None, what: str) -> NDArray[np.float32] | None
         )
     if len(stack) == 0:
         return None
-    reduced = np.empty(stack.shape[1:], np.float32)
+    reduced, lost = np.empty(stack.shape[1:], np.float32), not_measured(stack)
     # A few rows at a time: sorting needs a copy in float32, and stacks of flats are large.
     for top in range(0, stack.shape[1], _ROWS_AT_ONCE):
         rows = slice(top, top + _ROWS_AT_ONCE)
-        reduced[rows] = _median_of_finite(stack[:, rows])
+        reduced[rows] = _median_of_finite(stack[:, rows], lost[:, rows])
     return reduced
 
 
-def _median_of_finite(stack: NDArray[Any]) -> NDArray[np.float32]:
+def _median_of_finite(stack: NDArray[Any], lost: NDArray[np.bool_]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is left out below
         ordered = stack.astype(np.float32)
-    ordered[~np.isfinite(ordered)] = np.nan
+    ordered[~np.isfinite(ordered) | lost] = np.nan
     ordered.sort(axis=0)  # NaN goes last
     finite = np.count_nonzero(np.isfinite(ordered), axis=0)
     below = np.take_along_axis(ordered, np.maximum(finite - 1, 0)[None] // 2, axis=0)[0]
@@ -113,3 +121,24 @@ def _valid(
     alive &= known >= parameters.dead_below_neighbours * neighbours
     alive &= known >= parameters.dead_below_typical * np.median(known[alive])
     return alive & ~outliers(known, parameters.outlier_sigmas)
+
+
+def _judged(references: References, flats: NDArray[Any] | None) -> References:
+    """With what speaks against the flats, (n, row, column) of any real dtype."""
+    if flats is None or len(flats) == 0:
+        return references
+    flats = np.asarray(flats)
+    lost = not_measured(flats)
+    with np.errstate(over="ignore"):
+        means = [
+            float(np.mean(flat[~gone], dtype=np.float64))
+            for flat, gone in zip(flats, lost, strict=True)
+            if not gone.all()
+        ]
+    lowest = min(means, default=0.0)
+    return replace(
+        references,
+        saturated=float(np.median([full_scale_share(flat) for flat in flats])),
+        spread=max(means) / lowest if lowest > 0 else 1.0,
+        flats_lost=len(flats) - len(means) if means else 0,
+    )

@@ -17,6 +17,7 @@ from torch import Tensor
 from pfitre_service.model import FrameBatch, Measurement, ScanGeometry
 from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.noise import noise_energy
+from pfitre_service.preprocess.plausibility import FrameValues
 from pfitre_service.recon.calibration import Calibration, bright_rows
 from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.normal_equations import NormalEquations
@@ -32,12 +33,14 @@ class Accumulation:
         references: References | None,
         *,
         measurement: Measurement,
+        measurement_said: bool,
         preprocess: PreprocessParameters,
         heldout_every: int,
         slices: int,
         device: torch.device,
     ) -> None:
-        """slices: how many are kept of every frame, for `sample`; 0 keeps none."""
+        """measurement_said: whether a person or a document said so; slices: how many are kept of every frame, for
+        `sample`."""
         self.geometry = replace(geometry, axis=calibration.axis)
         self.calibration = calibration
         self.references = references
@@ -53,7 +56,10 @@ class Accumulation:
         self.angles: dict[int, float] = {}
         """Degrees, by the row in the store, of all frames that are in."""
         self.preview = FilteredBackprojection(self.geometry, device=device)
-        self._measurement: Measurement = measurement
+        self.measurement: Measurement = measurement
+        self.measurement_said = measurement_said
+        self.values: dict[int, FrameValues] = {}
+        """What each frame that was asked for says by itself, by its row in the store, unusable ones included."""
         self._preprocess = preprocess
         self._slices = slices
         self._bright: Tensor | None = None
@@ -89,6 +95,7 @@ class Accumulation:
         self.unusable -= int(corrected.unusable.sum())
         for row in range(batch.first, batch.first + len(batch.images)):
             self._sample.pop(row, None)
+            self.values.pop(row, None)
             self.angles.pop(row, None)
 
     def give_back_heldout(self) -> None:
@@ -123,7 +130,7 @@ class Accumulation:
             self.heldout_noise += sign * float((weights.numpy() * noise_energy(values.numpy())).sum())
 
     def _corrected(self, batch: FrameBatch) -> LineIntegrals:
-        return to_line_integrals(batch.images, self.references, self._preprocess, self._measurement)
+        return to_line_integrals(batch.images, self.references, self._preprocess, self.measurement)
 
     def _parts(
         self, batch: FrameBatch, corrected: LineIntegrals, chosen: NDArray[np.bool_]
@@ -148,13 +155,13 @@ class Accumulation:
     def _note(self, batch: FrameBatch, corrected: LineIntegrals, wanted: NDArray[np.bool_]) -> None:
         self.warnings.update(dict.fromkeys(corrected.warnings))
         self.unusable += int((corrected.unusable & wanted).sum())
+        for row in np.flatnonzero(wanted).tolist():
+            self.values[batch.first + row] = corrected.facts[row]
         for row, reason in enumerate(corrected.reasons):
             if reason and wanted[row]:
                 self.warnings[f"projection {batch.first + row} was left out: {reason}"] = None
 
     def _keep(self, batch: FrameBatch, corrected: LineIntegrals, chosen: NDArray[np.bool_]) -> None:
-        if not self._slices:
-            return
         for row in np.flatnonzero(chosen).tolist():
             image = torch.from_numpy(corrected.values[row])
             if self._bright is None:

@@ -25,6 +25,7 @@ def diagnose(source: str, run: str | None, settings: Settings) -> dict[str, Any]
         "source": stored.source,
         "profile": settings.profile_name,
         "understood": understanding.is_understood,
+        "findings": [asdict(finding) for finding in understanding.findings],
         "lines": [asdict(line) for line in lines],
     }
 
@@ -38,7 +39,11 @@ def render(diagnosis: dict[str, Any]) -> None:
         console.print(
             f"  [{style}]{line['about']:<9}[/{style}] {escape(line['text'])}", highlight=False, soft_wrap=True
         )
-    if diagnosis["understood"]:
+    if diagnosis["understood"] and diagnosis["findings"]:
+        console.print(
+            "[yellow]understood, but doubtful[/yellow]: see the lines named doubt before a volume is believed"
+        )
+    elif diagnosis["understood"]:
         console.print("[green]understood[/green]: a volume would come of it")
     else:
         console.print("[red]not understood[/red]: see the lines in red, and docs/how-to/describe-your-beamline.md")

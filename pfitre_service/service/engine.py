@@ -26,14 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
-from pfitre_service.model import FrameBatch, Phase, Progress, ScanGeometry
+from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
+from pfitre_service.preprocess.plausibility import CONTRADICTED, UNKNOWN
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.service.accumulation import Accumulation
 from pfitre_service.service.detector_columns import of_detector
 from pfitre_service.service.device import choose_device
 from pfitre_service.service.engine_parameters import EngineParameters
+from pfitre_service.service.examination import FEWEST_FRAMES, Examination, refuse
 from pfitre_service.service.frames import Frames
 from pfitre_service.service.pictures import Pictures
 from pfitre_service.service.solving import Figures, Shown, Solving
@@ -69,6 +71,7 @@ class Engine:
         self._closed = False
         first = calibration or Calibration(geometry.axis)
         self._frames = Frames(geometry, parameters, self.device, first=first, resumed=resumed)
+        self._examination = Examination()
         self._solving = self._standing_start()
         self._shown: Shown | None = None
         """What is in view while the solver of the last phases comes up to it."""
@@ -104,7 +107,23 @@ class Engine:
         doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
         axis = of_detector(self.calibration, self.parameters.preprocess).axis
         about_axis = {f"the rotation axis was not found and is taken as {axis:g}: {doubt}": None}
-        return self._in_use.warnings | self._in_view.remarks | (about_axis if doubt else {})
+        found = {str(finding): None for finding in self.findings}
+        return found | self._in_use.warnings | self._in_view.remarks | (about_axis if doubt else {})
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What speaks against the scan, the fatal first; during a scan looked at again as it grows."""
+        return self._examination.findings(self._in_use, at_last=self._closed)
+
+    @property
+    def measurement_from(self) -> str:
+        """Who says what the images hold: said (by a person or a document), flats, values, or nobody."""
+        if self.parameters.measurement_said:
+            return "said"
+        if self._in_use.references is not None and self._in_use.references.flat is not None:
+            return "flats"
+        doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
+        return "nobody" if doubtful or (not self.findings and self.used < FEWEST_FRAMES) else "values"
 
     @property
     def prior_name(self) -> str:
@@ -164,7 +183,9 @@ class Engine:
         return self._solving.settled or self.phase == "final"
 
     def close(self) -> None:
-        """No more angles will come. Raises InputError when there are too few for a tomogram."""
+        """No more angles will come. Raises InputError when there are too few for a tomogram, or when a finding is
+        fatal: no right volume can come of them."""
+        refuse(self._examination.findings(self._in_use, at_last=True))
         if self.used < MINIMUM_ANGLES:
             raise InputError(
                 f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self.used} usable "

@@ -22,3 +22,6 @@ class EngineParameters:
     recon: AdmmParameters = field(default_factory=AdmmParameters)
     prior: PriorSettings = field(default_factory=PriorSettings)
     calibration: CalibrationParameters = field(default_factory=CalibrationParameters)
+    measurement_said: bool = True
+    """Whether a person or a document said what images hold; what was taken for granted is refused where the values
+    contradict it."""

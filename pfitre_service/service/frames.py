@@ -110,8 +110,9 @@ class Frames:
             calibration,
             references,
             measurement=self._parameters.measurement,
+            measurement_said=self._parameters.measurement_said,
             preprocess=self._parameters.preprocess,
             heldout_every=self._parameters.heldout_every,
-            slices=self._search.slices,
+            slices=self._parameters.calibration.slices,
             device=self._device,
         )

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import FrameBatch, Measurement, Progress, ScanGeometry
+from pfitre_service.model import Finding, FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
+from pfitre_service.preprocess.measurement import decided
 from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.calibration_search import first_calibration, given_axis
 from pfitre_service.service.detector_columns import of_detector
@@ -52,6 +53,8 @@ class Reconstruction:
     """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
     prior: str
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What speaks against the scan; each stands in `warnings` too."""
 
     @property
     def heldout_error(self) -> float:
@@ -80,23 +83,25 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstructs a stored scan.
 
-    projections: (angle, row, column), line integrals, or detector counts when `flats` and `darks` (n, row, column)
-    are given or `measurement` is "transmission". angles: (angle,) degrees, any order, any ranges. axis: column of the
-    rotation axis in the projections as given; found by default (see `CalibrationParameters`). prior: "none" (physics
-    alone), "tv", weights by name, or "auto" (the best installed).
-    iterations: most steps after which the solver stops, converged or not. device: a torch device. settings: everything
-    else. on_progress: called after every step.
+    projections: (angle, row, column), detector counts when `flats` (n, row, column) are given, else what `measurement`
+    says; without either, what the values tell: air is the brightest in counts, and near zero in line integrals.
+    angles: (angle,) degrees, any order, any ranges. axis: column of the rotation axis in the projections as given;
+    found by default (see `CalibrationParameters`). prior: "none" (physics alone), "tv", weights by name, or "auto" (the
+    best installed). iterations: most steps after which the solver stops, converged or not. device: a torch device.
+    settings: everything else. on_progress: called after every step.
 
-    Raises InputError for data that do not fit each other or are too few.
+    Raises InputError for data that do not fit each other, are too few, do not tell counts from line integrals, or of
+    which no right volume can come (see `Finding`).
     """
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)
-    kind = measurement or ("line_integral" if flats is None and darks is None else "transmission")
+    kind = measurement or decided(images, flats=_holds(flats), darks=_holds(darks))
+    said = measurement is not None or _holds(flats)
     given = given_axis(axis, chosen.calibration)
     frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
     geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
-    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device), calibration)
+    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device, said=said), calibration)
     references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
     batches = _batches(images, degrees)
     engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
@@ -132,6 +137,7 @@ def reconstruct(
         calibration=of_detector(engine.calibration, chosen.preprocess),
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
+        findings=engine.findings,
     )
 
 
@@ -145,13 +151,14 @@ def _with_stripes(
 
 
 def _parameters(
-    settings: Settings, measurement: Measurement, prior: str, iterations: int | None, device: str | None
+    settings: Settings, measurement: Measurement, prior: str, iterations: int | None, device: str | None, *, said: bool
 ) -> EngineParameters:
     if iterations is not None and iterations < 1:
         raise InputError(f"iterations must be at least 1, got {iterations}")
     recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
     return EngineParameters(
         measurement=measurement,
+        measurement_said=said,
         heldout_every=settings.worker.heldout_every,
         device=device or settings.worker.device,
         preprocess=settings.preprocess,
@@ -173,6 +180,10 @@ def _checked(projections: ArrayLike, angles: ArrayLike) -> tuple[NDArray[Any], N
     if not np.isfinite(degrees).all():
         raise InputError("angles must be finite degrees; some are NaN or infinite")
     return images, degrees
+
+
+def _holds(images: ArrayLike | None) -> bool:
+    return images is not None and len(np.asarray(images)) > 0
 
 
 def _stack(images: ArrayLike | None) -> NDArray[Any] | None:

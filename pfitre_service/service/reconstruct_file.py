@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,4 +147,5 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
         "prior": result.prior,
         "trust": result.statement.document(),
         "warnings": list(result.warnings),
+        "findings": [asdict(finding) for finding in result.findings],
     }

@@ -13,11 +13,12 @@ import numpy as np
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
-from pfitre_service.model import FrameBatch, Progress, Role, TomogramKey
+from pfitre_service.model import FrameBatch, Measurement, Progress, Role, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.service.calibration_search import first_calibration, given_axis
 from pfitre_service.service.engine import MINIMUM_ANGLES, Engine
 from pfitre_service.service.engine_parameters import EngineParameters
+from pfitre_service.service.examination import contradicted
 from pfitre_service.service.publisher import Publisher, Status
 from pfitre_service.service.resuming import continued, resumed_calibration
 from pfitre_service.service.session_status import final_reason, how_it_ended, status_fields
@@ -41,6 +42,8 @@ class Session:
         self._publisher = publisher
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
+        self._decided: Measurement | None = None
+        """What the values have told the images to be, where nobody said it."""
         self._search: StripeSearch | None = None
         """Looks for stripes in the frames that are read, until it has been asked."""
         self._closed = False
@@ -79,6 +82,7 @@ class Session:
         Raises InputError when no tomogram can come of it, StoreUnavailableError when the catalogue is out of reach.
         """
         self._bring_in()
+        self._decide()
         if self._all_is_in and not self._take_out_stripes():
             if self.engine is not None:
                 self.engine.calibrate(at_last=True)
@@ -201,14 +205,29 @@ class Session:
     def _begin_search(self, references: References | None) -> None:
         """Stripes are looked for from the first frame on, with these references."""
         if self._summary is not None:
-            self._search = StripeSearch(references, self._settings.preprocess, self._summary.measurement)
+            self._search = StripeSearch(references, self._settings.preprocess, self._measurement(self._summary))
+
+    def _decide(self) -> None:
+        """Where nobody said what images hold and the values tell that they were taken for the other: begins anew."""
+        engine, summary = self.engine, self._summary
+        if engine is None or summary is None or summary.measurement_said or self._decided is not None:
+            return
+        told = contradicted(engine.findings, engine.parameters.measurement)
+        if told is None:
+            return
+        logger.info("tomogram %s: the values are those of %s; all frames are added again", self.key, told)
+        self._decided, self._before, self.engine = told, self.progress or self._before, None
+        self._references, self._published_revision = (0, 0), 0
+
+    def _measurement(self, summary: TomogramSummary) -> Measurement:
+        return self._decided or summary.measurement
 
     def _engine_for_frames(self) -> Engine | None:
         """The engine, made when the first projection has told how large frames are."""
         summary = self._summary
         stored = None if summary is None or self.engine is not None else summary.geometry
         if summary is not None and stored is not None:
-            if summary.has_results:
+            if summary.has_results and self._before is None:
                 self._before = next(reversed(self._reader.progress()), None)
             given = given_axis((summary.metadata.get("geometry") or {}).get("axis"), self._settings.calibration)
             stored = stored if given is None else replace(stored, axis=given)
@@ -217,7 +236,8 @@ class Session:
             self.engine = Engine(
                 geometry,
                 EngineParameters(
-                    measurement=summary.measurement,
+                    measurement=self._measurement(summary),
+                    measurement_said=summary.measurement_said,
                     heldout_every=self._settings.worker.heldout_every,
                     device=self._settings.worker.device,
                     preprocess=self._settings.preprocess,

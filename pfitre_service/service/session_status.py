@@ -29,6 +29,9 @@ def status_fields(
         "device": str(engine.device),
         "calibration": of_detector(engine.calibration, settings.preprocess).document(),
         "warnings": list(engine.warnings)[:50],
+        "measurement": engine.parameters.measurement,
+        "measurement_from": engine.measurement_from,
+        "findings": [asdict(finding) for finding in engine.findings],
         "progress": {name: _finite(value) for name, value in row.items()},
         "parameters": {
             "calibration": asdict(settings.calibration),

@@ -27,7 +27,8 @@ from pfitre_service.ingest import (
 )
 from pfitre_service.ingest.external import source_of
 from pfitre_service.ingest.streams import stream_of
-from pfitre_service.model import Frame, Role
+from pfitre_service.model import Finding, Frame, Role, TomogramKey
+from pfitre_service.service.examined import Examined
 
 Verdict = Literal["good", "plain", "warning", "bad"]
 _LEVELS: Mapping[str, Verdict] = {"info": "plain", "warning": "warning", "error": "bad"}
@@ -58,6 +59,8 @@ class Understanding:
         self._reads: list[ReadFrames] = []
         self._streams: list[str] = []
         self._opened: list[OpenTomogram] = []
+        self._examined: dict[TomogramKey, Examined] = {}
+        self._findings: tuple[Finding, ...] = ()
 
     def take(self, documents: Iterable[tuple[str, dict[str, Any]]]) -> list[Line]:
         """Everything there is to say. Files are read at the end, when all angles are known."""
@@ -66,12 +69,29 @@ class Understanding:
             self._note(self._assembler.handle(name, document))
         self._note(self._assembler.close_joined())
         self._read()
+        self._examine()
         return [*self._lines, *self._frames(), *self._sums()]
 
     @property
     def is_understood(self) -> bool:
         """Whether a volume would come of it."""
         return bool(self._opened) and self._counts["projection"] > 1 and not any(self._bad())
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What speaks against the scan, as the live service would find it; each is a line too."""
+        return self._findings
+
+    def _examine(self) -> None:
+        for key, examined in self._examined.items():
+            try:
+                found = examined.findings()
+            except InputError as error:
+                self._add("values", "bad", f"{key}: {error}")
+                continue
+            self._findings += found
+            for finding in found:
+                self._add("doubt", "bad" if finding.fatal else "warning", str(finding))
 
     def _bad(self) -> list[Line]:
         return [line for line in self._lines if line.verdict == "bad"]
@@ -133,9 +153,10 @@ class Understanding:
             match action:
                 case OpenTomogram():
                     self._opened.append(action)
+                    self._examined[action.key] = Examined(action.measurement, said=action.measurement_said)
                     self._add("tomogram", "good", _of_tomogram(action))
-                case AddFrames(frames=frames) | AddReferences(frames=frames):
-                    self._see(frames)
+                case AddFrames(key=key, frames=frames) | AddReferences(key=key, frames=frames):
+                    self._see(key, frames)
                 case ReadFrames():
                     self._reads.append(action)
                 case Note(run_uid=run, level=level, message=message):
@@ -148,14 +169,16 @@ class Understanding:
         failed: Counter[str] = Counter()
         for job in self._reads:
             try:
-                self._see(frames_of(job, self._files))
+                self._see(job.key, frames_of(job, self._files))
             except (AngleNotKnownYetError, NotReadableYetError, InputError, ValueError) as error:
                 failed[f"stream {job.stream!r}: {error}"] += job.count
         for reason, count in failed.items():
             self._add("file", "bad", f"{count} frames cannot be read: {reason}")
 
-    def _see(self, frames: Iterable[Frame]) -> None:
+    def _see(self, key: TomogramKey, frames: Iterable[Frame]) -> None:
         for frame in frames:
+            if key in self._examined:
+                self._examined[key].take(frame)
             self._counts[frame.role] += 1
             rows, columns = frame.image.shape
             self._frame_kinds[f"{frame.role}s of {rows} x {columns} {frame.image.dtype}"] += 1

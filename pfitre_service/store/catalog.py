@@ -57,6 +57,11 @@ class TomogramSummary:
         return self.metadata.get("measurement") or "transmission"
 
     @property
+    def measurement_said(self) -> bool:
+        """Whether profile or start document said what the images hold."""
+        return bool(self.metadata.get("measurement_said", True))
+
+    @property
     def geometry(self) -> ScanGeometry | None:
         """None until the first projection is stored, unless the run said before how large frames are.
 

@@ -210,3 +210,33 @@ def test_one_tomogram_s_failure_leaves_the_others_alone(catalog, publisher, tomo
     worker = Worker(catalog, publisher, SETTINGS)
     work(worker, lambda: status(catalog, key) == "final" and status(catalog, broken) == "failed")
     assert "rotation axis" in catalog.reader(broken).metadata()["reason"]
+
+
+def test_what_nobody_said_of_the_images_their_values_decide(catalog, publisher, key):
+    catalog.create(key, {"measurement": "transmission", "measurement_said": False})
+    writer = catalog.acquisition_writer(key)
+    writer.append(frames(6))
+    worker = Worker(catalog, publisher, SETTINGS)
+    work(worker, lambda: catalog.summary(key).metadata.get("measurement") == "line_integral")
+    writer.append(frames(6, first=7))
+    writer.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "final")
+    metadata = catalog.reader(key).metadata()
+    assert (metadata["measurement_from"], metadata["findings"], metadata["frames_used"]) == ("values", [], 12)
+    rows = catalog.reader(key).progress()
+    assert [row.revision for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_a_tomogram_whose_references_are_swapped_fails_with_that_reason_and_keeps_its_frames(catalog, publisher, key):
+    catalog.create(key, {"measurement": "transmission"})
+    writer = catalog.acquisition_writer(key)
+    for role, level in (("flat", 10), ("dark", 1000)):
+        image = np.full((4, 16), level, np.float32)
+        writer.append([Frame(image, role, float("nan"), n, 1000.0 + n, "run-1", role) for n in (1, 2)])
+    writer.append(
+        [Frame(1000 * np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(8)]
+    )
+    writer.close("complete", None)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
+    assert "flats-not-above-darks" in catalog.reader(key).metadata()["reason"]
+    assert catalog.summary(key).frames["projection"] == 8

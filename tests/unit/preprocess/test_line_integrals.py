@@ -106,7 +106,7 @@ def test_a_frame_of_nan_is_unusable_and_says_why_while_its_neighbours_are_not():
     images[2] = np.nan
     result = to_line_integrals(images, references(), PARAMETERS, "transmission")
     assert result.unusable.tolist() == [False, False, True, False]
-    assert "100% of the pixels are dead or not finite" in result.reasons[2]
+    assert "100% of the pixels are dead, masked, saturated or not finite" in result.reasons[2]
     assert not result.values[2].any()
     assert result.repaired == 0
 
