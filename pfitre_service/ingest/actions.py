@@ -118,8 +118,8 @@ class ReadFrames:
     """Where they lie, or how they are made; an array (frame, row, column) where only the angles are to come."""
     angles: FileRows | AnglesAtTimes | tuple[float, ...]
     """Where they lie, or how they are found; or degrees, one for each frame or one for all."""
-    radians: bool
-    """Unit of the angles in the file."""
+    degrees_per_unit: float
+    """Of the angles in the file."""
 
     @property
     def count(self) -> int:

@@ -85,7 +85,7 @@ def _check_clocks(times: NDArray[np.float64], first: float, last: float) -> None
         )
 
 
-def sample_of(document: Mapping[str, Any], key: str, *, radians: bool) -> tuple[float, float]:
+def sample_of(document: Mapping[str, Any], key: str, degrees_per_unit: float) -> tuple[float, float]:
     """(seconds since 1970, degrees) of an event of a monitored stage. Raises `DocumentError`."""
     data, stamps = document.get("data"), document.get("timestamps")
     angle = finite(data.get(key)) if isinstance(data, Mapping) else None
@@ -93,4 +93,4 @@ def sample_of(document: Mapping[str, Any], key: str, *, radians: bool) -> tuple[
     time = finite(document.get("time")) if stamp is None else stamp
     if angle is None or time is None:
         raise DocumentError(f"expected a number under {key!r} with its time stamp in an event of the angle's stream")
-    return time, float(np.rad2deg(angle)) if radians else angle
+    return time, angle * degrees_per_unit

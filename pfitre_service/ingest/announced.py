@@ -37,7 +37,7 @@ def _angles(job: ReadFrames, count: int, files: FrameFiles) -> NDArray[np.float6
     match job.angles:
         case FileRows():
             angles = files.values(job.angles)
-            angles = np.rad2deg(angles) if job.radians else angles
+            angles = angles * job.degrees_per_unit
         case AnglesAtTimes(track, times, offset_s):
             moments = files.values(times) if isinstance(times, FileRows) else np.asarray(times, np.float64)
             angles = track.at(moments + offset_s)

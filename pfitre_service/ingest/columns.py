@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pfitre_service.errors import DocumentError
+from pfitre_service.ingest.angle_units import DEGREES_PER, KNOWN, degrees_per
 from pfitre_service.ingest.rules import DocumentRules, MapRules
-
-_ANGULAR_UNITS = {"deg", "degs", "degree", "degrees", "°", "rad", "rads", "radian", "radians", "mrad", "urad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def find_rotation(start: Mapping[str, Any], descriptor: Mapping[str, Any], rules
             raise DocumentError(f"no data key {rules.rotation!r} (documents.rotation); there are {_names(data_keys)}")
         return rules.rotation
     moved = list(dict.fromkeys(key for key in _moved(start, descriptor) if _is_number(data_keys.get(key))))
-    candidates = [key for key in moved if _units(data_keys[key]) in _ANGULAR_UNITS]
+    candidates = [key for key in moved if _units(data_keys[key]) in DEGREES_PER]
     candidates = candidates or [key for key in moved if not _units(data_keys[key])]
     if len(candidates) == 1:
         return candidates[0]
@@ -109,11 +108,21 @@ def find_rotation(start: Mapping[str, Any], descriptor: Mapping[str, Any], rules
 
 
 def unit_contradiction(key: str, entry: Any, rules: DocumentRules) -> str | None:
-    """A sentence when the data key's own unit is not the profile's, else None."""
+    """A sentence when the data key's own unit is not the profile's, or none of an angle, else None."""
     unit = _units(entry)
-    if unit in _ANGULAR_UNITS and ("rad" in unit) != (rules.angle_unit == "radians"):
+    factor = degrees_per(unit)
+    if rules.angle_unit == "auto":
+        unknown = unit and factor is None
+        return f"{key!r} has the unit {unit!r:.40}, none of {KNOWN}; it is taken for degrees" if unknown else None
+    if factor is not None and not math.isclose(factor, rules.degrees_per_unit):
         return f"{key!r} has the unit {unit!r}, but documents.angle_unit is {rules.angle_unit!r}, which is used"
     return None
+
+
+def degrees_per_unit(entry: Any, rules: DocumentRules) -> float:
+    """Of a data key's values, by what the profile says, else by the unit that the data key names."""
+    factor = degrees_per(_units(entry)) if rules.angle_unit == "auto" else None
+    return rules.degrees_per_unit if factor is None else factor
 
 
 def _moved(start: Mapping[str, Any], descriptor: Mapping[str, Any]) -> Iterator[str]:

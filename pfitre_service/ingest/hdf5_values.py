@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.errors import InputError
+from pfitre_service.ingest.angle_units import KNOWN, degrees_per
 from pfitre_service.ingest.hdf5_references import anywhere, child, explain_dangling, whole
 
 _Read = TypeVar("_Read")
@@ -57,17 +58,20 @@ def frames(dataset: h5py.Dataset, chosen: NDArray[np.intp] | None = None) -> NDA
 
 
 def degrees(dataset: h5py.Dataset) -> NDArray[np.float64]:
-    """(angle,) degrees, by the dataset's attribute `units`; without one they are degrees. Raises `InputError`."""
+    """(angle,) degrees, by the dataset's attribute `units`; without one they are degrees. Texts of numbers are read.
+
+    Raises `InputError` for what are no numbers, and for units that are none of an angle.
+    """
     where = f"{dataset.file.filename}: {dataset.name}"
-    if dataset.dtype.kind not in "iuf":
-        raise InputError(f"{where}: expected numbers as angles, got {dataset.dtype}")
-    units = text(dataset.attrs.get("units", "degrees")).strip().lower()
-    values = np.asarray(dataset[()], dtype=np.float64).ravel()
-    if units.startswith("rad"):
-        return np.rad2deg(values)
-    if not units.startswith("deg") and units not in ("", "°"):
-        raise InputError(f"{where}: expected degrees or radians, got the units {units!r}")
-    return values
+    try:
+        values = np.array([float(value) for value in np.ravel(dataset[()])], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected numbers as angles, got {dataset.dtype}") from error
+    units = text(dataset.attrs.get("units", "")).strip() or "degrees"
+    factor = degrees_per(units)
+    if factor is None:
+        raise InputError(f"{where}: expected one of the units {KNOWN}, got {units!r:.40}")
+    return values * factor
 
 
 def length_nm(group: h5py.Group, name: str) -> float | None:

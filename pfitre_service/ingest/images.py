@@ -39,7 +39,7 @@ def as_images(value: Any) -> NDArray[Any]:
     return array[np.newaxis] if array.ndim == 2 else array
 
 
-def as_angles(value: Any, frames: int, *, radians: bool) -> NDArray[np.float64]:
+def as_angles(value: Any, frames: int, degrees_per_unit: float) -> NDArray[np.float64]:
     """The angle of each of `frames` frames in degrees, from one number or one a frame; not finite where it was not."""
     try:
         if isinstance(value, bool | str | bytes | None):
@@ -50,7 +50,7 @@ def as_angles(value: Any, frames: int, *, radians: bool) -> NDArray[np.float64]:
     if angles.size not in (1, frames):
         raise FrameError("angle", f"expected one angle or {frames}, one for each frame, got {angles.size}", frames)
     angles = np.broadcast_to(angles, frames)
-    return np.rad2deg(angles) if radians else angles
+    return angles * degrees_per_unit
 
 
 def _real(array: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pfitre_service.errors import SettingsError
+from pfitre_service.ingest.angle_units import AngleUnit
 from pfitre_service.ingest.plain import look_up
 from pfitre_service.model import Role
 
@@ -69,8 +71,9 @@ class DocumentRules:
     """Data key of the rotation angle; by default the one angle that the start document's hints or motors name."""
     image: str | None = None
     """Data key of the detector image; by default the only data key with two axes (or three, frames first)."""
-    angle_unit: Literal["degrees", "radians"] = "degrees"
-    """Unit of the rotation's values, wherever they stand."""
+    angle_unit: AngleUnit = "auto"
+    """Unit of the rotation's values, wherever they stand. `auto`: the unit that their descriptor names, degrees where
+    it names none; any other word counts against the descriptor's."""
     angle_from: Literal["event", "stream", "file", "start", "baseline"] = "event"
     """Where angles stand. `event`: under the data key `rotation`, as a value or as a reference to a file; `stream`: in
     the events of another stream, `angle_stream`; `file`: in the dataset `angle_dataset` of the images' own file, one a
@@ -173,6 +176,11 @@ class DocumentRules:
             raise SettingsError(f"documents: angle_stream {self.angle_stream!r} holds frames; use angle_from = 'event'")
         if self.angle_by_number and len(self.projection_streams) > 1:
             raise SettingsError("documents: angle_match = 'seq_num' needs a single stream of projections")
+
+    @property
+    def degrees_per_unit(self) -> float:
+        """Of angles whose documents name no unit, or where `angle_unit` counts against them."""
+        return math.degrees(1.0) if self.angle_unit == "radians" else 1.0
 
     @property
     def angle_by_number(self) -> bool:

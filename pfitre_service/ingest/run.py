@@ -84,7 +84,8 @@ class Run:
             return []
         try:
             if role is None:
-                self._streams[uid] = angle_stream_of(name, document, self._rules)
+                angles = self._streams[uid] = angle_stream_of(name, document, self._rules)
+                self._frames.degrees_per_unit = angles.degrees_per_unit
                 return [*self._units(name, document, of_angles=True), *self._keep("descriptors", document)]
             self._streams[uid] = stream_of(name, role, self._start, document, self._rules)
         except DocumentError as error:
@@ -237,7 +238,7 @@ class Run:
         if self.state in ("ignored", "abandoned"):
             return []
         if not self._rules.angle_by_number:
-            return self._frames.take_angle(document)
+            return self._frames.take_angle(document, stream.degrees_per_unit)
         number = whole(document.get("seq_num"))
         if number is None or number < 1:
             raise DocumentError(f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}")

@@ -40,6 +40,8 @@ class RunFrames:
         """Filled where angles come from a stream of their own, by time."""
         self.angle: float | None = None
         """Of the whole run, where the baseline says it."""
+        self.degrees_per_unit = rules.degrees_per_unit
+        """Of the stream with the angles, once its descriptor has come."""
         self.shape: tuple[int, ...] | None = None
         """(rows, columns) of the images inside events so far."""
         self._uid = uid
@@ -50,10 +52,10 @@ class RunFrames:
         self._held: list[tuple[Stream, int, Parts]] = []
         """Whole events that wait for the baseline."""
 
-    def take_angle(self, document: Mapping[str, Any]) -> list[Action]:
-        """Take in an event of the stream with the angles. Raises `DocumentError`."""
+    def take_angle(self, document: Mapping[str, Any], degrees_per_unit: float) -> list[Action]:
+        """Take in an event of the stream with the angles, in the unit that this has. Raises `DocumentError`."""
         rules = self._rules
-        time, angle = sample_of(document, str(rules.rotation), radians=rules.angle_unit == "radians")
+        time, angle = sample_of(document, str(rules.rotation), degrees_per_unit)
         if rules.angle_from == "stream":
             self.track.add(time, angle)
         elif self.angle is None:  # the baseline is read again at the end of the run, when the stage may have moved on
@@ -150,7 +152,7 @@ class RunFrames:
                     run_uid=self._uid,
                     images=images,
                     angles=self._angles(stream, number, parts, count),
-                    radians=self._rules.angle_unit == "radians",
+                    degrees_per_unit=self._unit(stream),
                 )
             )
         return made
@@ -197,7 +199,13 @@ class RunFrames:
         if isinstance(value, FileRows):
             return value
         value = value if ANGLE in columns.separate else value_of(event, str(columns.rotation))
-        return tuple(float(angle) for angle in as_angles(value, count, radians=rules.angle_unit == "radians"))
+        return tuple(float(angle) for angle in as_angles(value, count, self._unit(stream)))
+
+    def _unit(self, stream: Stream) -> float:
+        """Degrees per unit of the angles of a stream's frames, which may stand in another stream."""
+        if self._rules.angle_by_number:
+            return self.degrees_per_unit
+        return self._rules.degrees_per_unit if self._rules.angle_from == "file" else stream.degrees_per_unit
 
     def _at_times(self, image: str, parts: Parts) -> AnglesAtTimes:
         rules = self._rules

@@ -52,7 +52,12 @@ def _documents(scan: StoredScan, rules: DocumentRules, frame_s: float, axis: flo
         counts[stream] = len(frames)
         descriptor = str(uuid.uuid4())
         columns: dict[str, NDArray[Any]] = {image: frames} | ({} if degrees is None else {rotation: degrees})
-        yield "descriptor", _descriptor(descriptor, uid, stream, now, columns, rules.angle_unit)
+        yield (
+            "descriptor",
+            _descriptor(
+                descriptor, uid, stream, now, columns, "radians" if rules.angle_unit == "radians" else "degrees"
+            ),
+        )
         for number, values in enumerate(zip(*columns.values(), strict=True), start=1):
             now += frame_s
             yield "event", _event(descriptor, number, now, dict(zip(columns, values, strict=True)))

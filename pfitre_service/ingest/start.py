@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -62,13 +61,13 @@ def angles_of_start(start: Mapping[str, Any], rules: DocumentRules, first: int, 
         )
     step = (end - begin) / (number - 1)
     angles = [begin + step * row for row in range(first, first + count)]
-    return [math.degrees(angle) for angle in angles] if rules.angle_unit == "radians" else angles
+    return [angle * rules.degrees_per_unit for angle in angles]
 
 
 def contradictions(start: Mapping[str, Any]) -> list[str]:
     """Sentences about optional keys that are there but cannot be used."""
     said = []
-    if "measurement" in start and str(start["measurement"]) not in ("transmission", "line_integral"):
+    if start.get("measurement") is not None and str(start["measurement"]) not in ("transmission", "line_integral"):
         said.append(
             f"measurement {start['measurement']!r:.60} is neither 'transmission' nor 'line_integral' and is left aside"
         )

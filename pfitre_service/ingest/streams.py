@@ -10,6 +10,7 @@ from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.columns import (
     Columns,
     columns_of,
+    degrees_per_unit,
     find_image,
     find_rotation,
     map_columns,
@@ -32,6 +33,8 @@ class Stream:
     name: str
     role: Role
     columns: Columns
+    degrees_per_unit: float = 1.0
+    """Of the angles in its events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class AngleStream:
     name: str
     key: str
     in_files: bool
+    degrees_per_unit: float
 
 
 def stream_of(
@@ -51,7 +55,7 @@ def stream_of(
     rotation = find_rotation(start, document, rules) if with_angle else None
     if rules.maps.elements:
         map_shape(start, rules.maps)
-        return Stream(name, role, map_columns(rotation, data_keys, rules.maps))
+        return Stream(name, role, map_columns(rotation, data_keys, rules.maps), _unit_of(rotation, data_keys, rules))
     image = find_image(data_keys, rules)
     separate = _separate(role, rules)
     columns = columns_of((image,), rotation, data_keys, separate)
@@ -62,13 +66,14 @@ def stream_of(
         )
     if rules.angle_from == "start" and role == "projection":
         angles_of_start(start, rules, 0, 1)
-    return Stream(name, role, columns)
+    return Stream(name, role, columns, _unit_of(rotation, data_keys, rules))
 
 
 def angle_stream_of(name: str, document: Mapping[str, Any], rules: DocumentRules) -> AngleStream:
     """Raises `DocumentError` for a stream without the angle."""
     key = find_rotation({}, document, rules)
-    return AngleStream(name, key, bool(document["data_keys"][key].get("external")))
+    entry = document["data_keys"][key]
+    return AngleStream(name, key, bool(entry.get("external")), degrees_per_unit(entry, rules))
 
 
 def contradicted_unit(
@@ -79,6 +84,10 @@ def contradicted_unit(
         return None
     rotation = find_rotation(start, document, rules)
     return unit_contradiction(rotation, document["data_keys"][rotation], rules)
+
+
+def _unit_of(rotation: str | None, data_keys: Mapping[str, Any], rules: DocumentRules) -> float:
+    return rules.degrees_per_unit if rotation is None else degrees_per_unit(data_keys[rotation], rules)
 
 
 def _separate(role: Role, rules: DocumentRules) -> frozenset[str]:

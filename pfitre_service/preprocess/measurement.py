@@ -24,6 +24,8 @@ _CONTRAST = 0.05
 """Of the brightest column: a frame that varies less says nothing."""
 _AGREE = 0.6
 """Of the frames must say the same; fewer of them are undecided together."""
+_NEGATIVE = 0.05
+"""Of the pixels: more below zero are no counts, but for those of a beam that is darker than the dark field."""
 _LOOKED_AT = 64
 """Frames of a stored scan, evenly chosen."""
 
@@ -75,13 +77,18 @@ def decided(images: NDArray[Any], *, flats: bool, darks: bool) -> Measurement:
         values = chosen.astype(np.float32)
     bad = not_measured(chosen) | ~np.isfinite(values)
     told = told_by(levels(values, bad))
-    if told is None and not darks and not bad.all():  # where all is lost, the engine says so
+    if told is None and not darks and _may_be_counts(values[~bad]):
         raise InputError(
             "expected images that tell counts from line integrals: flats, or air beside the sample, which is the "
             "brightest in counts and near zero in line integrals; got neither. Give flats, or say "
             'measurement="transmission" or "line_integral"'
         )
     return told or ("transmission" if darks else "line_integral")
+
+
+def _may_be_counts(good: NDArray[np.float32]) -> bool:
+    """Counts are not negative, and not all zero; where nothing is left of them, the engine says so."""
+    return bool(good.size) and bool(good.any()) and np.count_nonzero(good < 0) < _NEGATIVE * good.size
 
 
 def told_by(seen: list[Levels]) -> Measurement | None:

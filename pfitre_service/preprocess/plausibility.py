@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pfitre_service.model import Finding, Measurement
 from pfitre_service.preprocess.measurement import Levels, told_by
@@ -28,6 +29,8 @@ _DIFFER = 1.25
 _FEWEST = 4
 """Frames before which nothing is said of all."""
 _KINDS: Mapping[Measurement, str] = {"transmission": "counts", "line_integral": "line integrals"}
+_HOLDS_SAMPLE = 0.1
+"""Of the brightest column, on average over the scan."""
 _MANY = 0.25
 """Of the frames left out: a scan to look at."""
 
@@ -49,6 +52,32 @@ class FrameValues:
 def other_than(measurement: Measurement) -> Measurement:
     """The other thing that images may hold."""
     return "line_integral" if measurement == "transmission" else "transmission"
+
+
+def dead_columns(rows: NDArray[np.float32]) -> Iterator[Finding]:
+    """Of a few slices of every projection, line integrals (angle, slices, columns): columns that never change, between
+    columns that hold sample. A gap in the sample does not stay at one column while it turns."""
+    if len(rows) < _FEWEST:
+        return
+    still = np.ptp(rows, axis=(0, 1)) == 0
+    means = rows.mean((0, 1), dtype=np.float64)
+    alive = np.flatnonzero(~still)
+    if not still.any() or not len(alive):
+        return
+    before = np.searchsorted(alive, np.arange(len(still)), side="left") - 1
+    after = np.searchsorted(alive, np.arange(len(still)), side="right")
+    inside = still & (before >= 0) & (after < len(alive))
+    least = _HOLDS_SAMPLE * means.max()
+    held = np.minimum(means[alive[np.maximum(before, 0)]], means[alive[np.minimum(after, len(alive) - 1)]])
+    dead = np.flatnonzero(inside & (held > least))
+    if len(dead):
+        named = ", ".join(map(str, dead[:10])) + (", ..." if len(dead) > 10 else "")
+        yield Finding(
+            "dead-columns",
+            f"the columns {named} hold one value in all projections, {means[dead[0]]:g} in line integrals, between "
+            "columns that hold sample: they are used as they are; store pixels that do not measure as NaN or as the "
+            "largest value of their type",
+        )
 
 
 def value_findings(

@@ -11,8 +11,15 @@ from torch import Tensor
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, Measurement
-from pfitre_service.preprocess.plausibility import CONTRADICTED, FrameValues, other_than, value_findings
+from pfitre_service.preprocess.plausibility import (
+    CONTRADICTED,
+    FrameValues,
+    dead_columns,
+    other_than,
+    value_findings,
+)
 from pfitre_service.preprocess.references import References
+from pfitre_service.recon.plausibility import geometry_findings
 
 _GROWTH = 1.25
 """Frames must have grown by this before they are looked at again, so that a long scan is looked at a few times."""
@@ -38,7 +45,13 @@ class Evidence(Protocol):
 
 def examine(frames: Evidence) -> tuple[Finding, ...]:
     """Everything that speaks against these frames, the fatal first."""
-    found = value_findings(frames.values, frames.references, frames.measurement, said=frames.measurement_said)
+    sample, angles, _ = frames.sample()
+    rows = sample.numpy()
+    found = (
+        *value_findings(frames.values, frames.references, frames.measurement, said=frames.measurement_said),
+        *dead_columns(rows),
+        *geometry_findings(rows, angles.numpy()),
+    )
     return tuple(sorted(found, key=lambda finding: not finding.fatal))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -243,8 +242,6 @@ def _of_tomogram(action: OpenTomogram) -> str:
 
 
 def _of_angles(angles: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Verdict, str]:
-    span, different = float(np.ptp(angles)), len(np.unique(angles.round(6)))
+    different = len(np.unique(angles.round(6)))
     words = f"{angles.min():g} to {angles.max():g} degrees, {different} different of {len(angles)}"
-    if span < 2 * math.pi and different > 10:
-        return "warning", f'{words}: are they radians? Then set documents.angle_unit = "radians"'
     return ("good", words) if different > 1 else ("bad", f"{words}: the angle does not change")

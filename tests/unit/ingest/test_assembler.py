@@ -360,7 +360,13 @@ def test_two_possible_rotations_are_not_guessed_between(assembler, scan):
 
 
 def test_a_profile_names_the_keys_and_streams(scan):
-    rules = DocumentRules(rotation="phi", image="second", projection_streams=("tomo",), measurement="line_integral")
+    rules = DocumentRules(
+        rotation="phi",
+        image="second",
+        projection_streams=("tomo",),
+        measurement="line_integral",
+        angle_unit="degrees",
+    )
     assembler = TomogramAssembler(rules)
     second, phi = {"dtype": "array", "shape": [2, 2]}, {"dtype": "number", "shape": [], "units": "radians"}
     actions = feed(

@@ -99,7 +99,7 @@ def test_of_several_entries_the_default_is_read(path):
     [
         (lambda entry: entry.pop("chip"), "expected 10 values as rotation_angle"),
         (lambda entry: entry["beamline/pco"].pop("image_key"), "`data` and `image_key`"),
-        (lambda entry: entry["chip/rotation_angle"].attrs.modify("units", "turns"), "degrees or radians"),
+        (lambda entry: entry["chip/rotation_angle"].attrs.modify("units", "parsecs"), "one of the units deg"),
         (lambda entry: entry["beamline/pco/image_key"].write_direct(np.full(10, 1)), "expected projections"),
         (lambda entry: entry["chip"].create_dataset("x_pixel_size", data=np.nan), None),
     ],

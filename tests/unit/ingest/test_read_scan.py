@@ -146,8 +146,8 @@ def test_a_missing_dataset_is_named(exchange, dataset):
 
 def test_references_of_another_shape_and_wrong_units_are_refused(exchange):
     with h5py.File(exchange, "r+") as file:
-        file["exchange/theta"].attrs["units"] = "turns"
-    with pytest.raises(InputError, match="degrees or radians"):
+        file["exchange/theta"].attrs["units"] = "parsecs"
+    with pytest.raises(InputError, match="one of the units deg"):
         read_scan(exchange)
     with h5py.File(exchange, "r+") as file:
         file["exchange/theta"].attrs["units"] = "deg"
