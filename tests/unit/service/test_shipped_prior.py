@@ -92,9 +92,9 @@ def test_values_a_thousand_times_larger_give_a_volume_a_thousand_times_larger():
     assert difference < 1e-3  # the network may compute in bfloat16, whose steps are 4e-3 of a value
 
 
-def test_an_empty_sample_stays_empty():
-    result = reconstruct(np.zeros((20, 3, 64), np.float32), np.arange(-40.0, 40.0, 4.0), prior=WEIGHTS)
-    assert not result.volume.any()
+def test_frames_of_zeros_are_no_empty_sample_but_frames_never_written():
+    with pytest.raises(InputError, match="0 usable of 20 stored"):
+        reconstruct(np.zeros((20, 3, 64), np.float32), np.arange(-40.0, 40.0, 4.0), prior=WEIGHTS)
 
 
 def test_a_constant_slice_comes_out_constant():
