@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -13,11 +12,12 @@ from pfitre_service.bench.quality import run
 from pfitre_service.bench.quality_parameters import METHODS, QualityParameters
 from pfitre_service.bench.quality_real import REAL_METHODS
 from pfitre_service.bench.quality_report import gain_words, scan_words
+from pfitre_service.text_output import make_console
 
 
 def run_and_show(parameters: QualityParameters, *, output: Path | None = None, **options: Any) -> dict[str, Any]:
     """`quality.run`, with its course on standard error."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("first case", total=None)
@@ -45,7 +45,7 @@ def scan_table(line: dict[str, Any]) -> Table:
         f"PFITRE over TV {gain_words(line['gain_over_tv'])}, over one pass {gain_words(line['gain_over_one_pass'])}"
     )
     table = Table(title=f"{scan_words(line)} missing, {line['slices']} slices", title_justify="left")
-    table.caption = "\n".join([caption, *(f"[red]short: {words}[/red]" for words in line["shortfalls"])])
+    table.caption = "\n".join([caption, *(f"short: {words}" for words in line["shortfalls"])])
     table.caption_justify = "left"
     for name in ("", "PSNR (dB)", "SSIM"):
         table.add_column(name, justify="left" if not name else "right")
@@ -63,7 +63,7 @@ def real_table(real: dict[str, Any]) -> Table:
     """The real scan: a row for each method."""
     title = f"{real['recording']}, {real['heldout_angles']} of {real['angles']} angles held out"
     table = Table("", "held-out error", title=title, title_justify="left")
-    table.caption = "\n".join(f"[red]short: {words}[/red]" for words in real["shortfalls"])
+    table.caption = "\n".join(f"short: {words}" for words in real["shortfalls"])
     table.caption_justify = "left"
     for name, words in REAL_METHODS.items():
         table.add_row(words, f"{real['heldout_error'][name]:.4f}")

@@ -16,6 +16,7 @@ import pfitre_service
 from pfitre_service.cli import bench, export, live, prior, stored
 from pfitre_service.cli.options import Logging
 from pfitre_service.errors import PfitreError, ServiceError
+from pfitre_service.text_output import printable
 
 EXIT_SERVICE = 3
 """The service cannot start for a reason that another start would not mend."""
@@ -39,7 +40,7 @@ def main() -> None:
     try:
         app()
     except PfitreError as error:
-        print(f"pfitre: {error}", file=sys.stderr)  # noqa: T201
+        print(f"pfitre: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_SERVICE if isinstance(error, ServiceError) else 1)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
 from pfitre_service.errors import SettingsError
+from pfitre_service.text_output import make_console
 
 app = typer.Typer(
     help="Measures what the README claims.",
@@ -207,8 +208,6 @@ def trust(
     """
     import json
 
-    from rich.console import Console
-
     from pfitre_service import reconstruct
     from pfitre_service.bench.inference_cost import CostParameters, collect
     from pfitre_service.bench.inference_cost import fit as fit_inference_cost
@@ -217,7 +216,7 @@ def trust(
     from pfitre_service.bench.trust_fit import fit as fit_model
 
     Logging.set_up(logging.ERROR)
-    with Console(stderr=True).status("") as status:
+    with make_console(stderr=True).status("") as status:
         if fit is not None:
             document = fit_model(reconstruct, FitParameters(), on_case=status.update).document()
             fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

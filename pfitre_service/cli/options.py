@@ -12,6 +12,7 @@ import typer
 
 from pfitre_service.config import Settings, load_settings
 from pfitre_service.errors import SettingsError
+from pfitre_service.text_output import set_up_logging
 
 ProfileOption = Annotated[
     Path | None, typer.Option("--profile", "-p", help="Folder of a beamline's profile.toml, or the file itself.")
@@ -37,7 +38,7 @@ class Logging:
     def set_up(cls, default: int) -> int:
         """Logs to standard error; returns the level."""
         level = default if cls.chosen is None else logging.getLevelNamesMapping()[cls.chosen.upper()]
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+        set_up_logging(level, "%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
         # One line a request is of no use to anyone but developers.
         logging.getLogger("httpx").setLevel(max(level, logging.WARNING))
         return level

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
+from pfitre_service.text_output import make_console
 
 app = typer.Typer()
 weights = typer.Typer(
@@ -91,7 +91,7 @@ def list_(folder: FolderOption = None, as_json: JsonOption = False) -> None:
         table.add_row(
             info.name, info.architecture, f"{info.bytes / 2**20:.1f} MiB", info.source, info.sha256[:12], card
         )
-    Console().print(table if found else "There are no weights; `pfitre train` makes some.")
+    make_console().print(table if found else "There are no weights; `pfitre train` makes some.")
 
 
 @weights.command()

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.model import Progress
+from pfitre_service.text_output import printable
 
+_NAME = 200
+"""Characters of a name."""
 _SLAB_BYTES = 64 << 20
 _SLAB_SLICES = 16
 
@@ -77,7 +80,7 @@ class Tomogram:
         """What people call it: the sample, the scan's number, or the beginning of the uid."""
         scan = self.metadata.get("scan_id")
         sample = self.metadata.get("sample")
-        return str(sample or (f"scan {scan}" if scan is not None else self.id[:8]))
+        return printable(str(sample or (f"scan {scan}" if scan is not None else self.id[:8])), _NAME)
 
     def held_out(self, place: int) -> bool:
         """Whether the solver did not see the projection at this place while the error was measured."""

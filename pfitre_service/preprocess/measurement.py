@@ -88,7 +88,7 @@ def decided(images: NDArray[Any], *, flats: bool, darks: bool) -> Measurement:
 
 def _may_be_counts(good: NDArray[np.float32]) -> bool:
     """Counts are not negative, and not all zero; where nothing is left of them, the engine says so."""
-    return bool(good.size) and bool(good.any()) and np.count_nonzero(good < 0) < _NEGATIVE * good.size
+    return bool(good.any()) and bool(np.count_nonzero(good < 0) < _NEGATIVE * good.size)
 
 
 def told_by(seen: list[Levels]) -> Measurement | None:

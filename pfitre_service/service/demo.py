@@ -28,6 +28,7 @@ from pfitre_service.service.ports import free_ports
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.service.supervisor import Supervisor
 from pfitre_service.store.catalog import Catalog
+from pfitre_service.text_output import make_console
 
 _READY_S = 90.0
 
@@ -45,21 +46,21 @@ def run_demo(
 
     Raises ServiceError when the tomogram does not come to its end, InputError for a scan that does not exist.
     """
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     scan = choose_scan(name, exposure_s=exposure_s, folder=output / "detector")
     settings = demo_settings(output, merged({"documents": scan.documents}, overrides))
-    console.print(f"[bold]{scan.name}[/bold]: {scan.description}", highlight=False)
+    console.print(f"{scan.name}: {scan.description}")
     supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())
     with contextlib.ExitStack() as stack:
         with console.status("starting Tiled, 0MQ proxy, ingest and worker"):
             stack.enter_context(supervisor.running(_READY_S))
             catalog = stack.enter_context(connect_catalog(settings))
-        console.print(f"Tiled at {catalog_url(settings)}", highlight=False)
+        console.print(f"Tiled at {catalog_url(settings)}")
         watch = Watch(settings.documents, tuple(scan.truths))
         final = _scan_and_watch(scan, settings, supervisor, catalog, watch, console)
         summary = summarize(scan, settings, watch, final, catalog, output)
         for line in [*sentences(summary), _where_to_look(settings, watch, keep)]:
-            console.print(line, highlight=False)
+            console.print(line)
         on_summary(summary)
         if keep:
             _until_interrupted(console)
@@ -162,6 +163,6 @@ def _where_to_look(settings: Settings, watch: Watch, keep: bool) -> str:
 
 
 def _until_interrupted(console: Console) -> None:
-    console.print("the service goes on; Ctrl-C ends it", highlight=False)
+    console.print("the service goes on; Ctrl-C ends it")
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

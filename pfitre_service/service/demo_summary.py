@@ -69,7 +69,7 @@ def _about(tomogram: Mapping[str, Any]) -> list[str]:
     first = tomogram["seconds_to_first_volume"]
     early = "" if first is None else f"first volume {first:.1f} s after the second projection, "
     lines = [
-        f"[bold]{name}{tomogram['status']}[/bold]: {tomogram['reason']}",
+        f"{name}{tomogram['status']}: {tomogram['reason']}",
         f"{early}final volume {tomogram['seconds_after_last_frame']:.1f} s after the last one",
         f"held-out error {tomogram['heldout_error']:.4f} (physics alone {tomogram['heldout_error_physics']:.4f}): "
         "the part of the held-out projections that the volume does not explain",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from pfitre_service.config import Settings
 from pfitre_service.service.stored_documents import stored_documents
 from pfitre_service.service.understanding import Line, Understanding
+from pfitre_service.text_output import make_console, printable
 
 _STYLES = {"good": "green", "plain": "default", "warning": "yellow", "bad": "red"}
 
@@ -32,18 +32,19 @@ def diagnose(source: str, run: str | None, settings: Settings) -> dict[str, Any]
 
 def render(diagnosis: dict[str, Any]) -> None:
     """Prints what `diagnose` found."""
-    console = Console()
-    console.print(f"{diagnosis['source']}, by the profile {diagnosis['profile']!r}", highlight=False, soft_wrap=True)
+    console = make_console()
+    console.print(f"{diagnosis['source']}, by the profile {diagnosis['profile']!r}", soft_wrap=True)
     for line in diagnosis["lines"]:
-        style = _STYLES[line["verdict"]]
-        console.print(
-            f"  [{style}]{line['about']:<9}[/{style}] {escape(line['text'])}", highlight=False, soft_wrap=True
-        )
-    if diagnosis["understood"] and diagnosis["findings"]:
-        console.print(
-            "[yellow]understood, but doubtful[/yellow]: see the lines named doubt before a volume is believed"
-        )
-    elif diagnosis["understood"]:
-        console.print("[green]understood[/green]: a volume would come of it")
-    else:
-        console.print("[red]not understood[/red]: see the lines in red, and docs/how-to/describe-your-beamline.md")
+        about = (f"  {line['about']:<9}", _STYLES[line["verdict"]])
+        console.print(Text.assemble(about, f" {printable(line['text'])}"), soft_wrap=True)
+    word, style, remark = _verdict(diagnosis)
+    console.print(Text.assemble((word, style), f": {remark}"))
+
+
+def _verdict(diagnosis: dict[str, Any]) -> tuple[str, str, str]:
+    """What it comes to, in which style, and what to do."""
+    if not diagnosis["understood"]:
+        return "not understood", "red", "see the lines in red, and docs/how-to/describe-your-beamline.md"
+    if diagnosis["findings"]:
+        return "understood, but doubtful", "yellow", "see the lines named doubt before a volume is believed"
+    return "understood", "green", "a volume would come of it"

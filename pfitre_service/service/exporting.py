@@ -22,6 +22,7 @@ from pfitre_service.model import TomogramKey
 from pfitre_service.service.connection import catalog_url, read_key
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.layout import ResultName
+from pfitre_service.text_output import make_console
 
 NEWEST = "newest"
 _START_S = 3.0
@@ -144,7 +145,7 @@ def export_command(
         ends = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
         raise InputError(f"the format cannot be told from {path.name}: give --format, and an end that fits ({ends})")
     check_target(path, kind, overwrite=overwrite)
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with reading_catalog(settings, server) as catalog:
         key = find_tomogram(catalog, wanted)
         tomogram = load_tomogram(catalog, key, array)
@@ -154,8 +155,8 @@ def export_command(
     if changed:
         warnings.append("A newer revision was published meanwhile: export again for slices of one revision alone.")
     for warning in warnings:
-        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
-    console.print(f"{tomogram.name}: {' x '.join(map(str, tomogram.shape))} voxels written to {path}", highlight=False)
+        console.print(warning, style="yellow")
+    console.print(f"{tomogram.name}: {' x '.join(map(str, tomogram.shape))} voxels written to {path}")
     return {
         "tomogram": key.id,
         "format": kind,
@@ -176,20 +177,20 @@ def report_command(
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"a report must end in .html; got {path.name} (a browser prints it to PDF)")
     check_free(path, overwrite=overwrite)
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with reading_catalog(settings, server) as catalog:
         key = find_tomogram(catalog, wanted)
         tomogram = load_tomogram(catalog, key)
         with console.status("drawing"):
             write_report(path, tomogram)
     for warning in provenance.warnings(tomogram):
-        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
-    console.print(f"{tomogram.name}: report written to {path}", highlight=False)
+        console.print(warning, style="yellow")
+    console.print(f"{tomogram.name}: report written to {path}")
     return {"tomogram": key.id, "path": path, "status": tomogram.metadata.get("status"), "revision": tomogram.revision}
 
 
 def _export_with_bar(console: Console, tomogram: Tomogram, kind: str, path: Path, *, overwrite: bool) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(f"writing {path.name}", total=slices_to_write(tomogram, kind))
         export_tomogram(

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 from pfitre_service.errors import ServiceError, SettingsError, StoreError
 from pfitre_service.service.health import Health, HealthServer
+from pfitre_service.text_output import set_up_logging
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def run_process(
     order; reports go up the pipe. Without it, SIGINT stops this process just as SIGTERM does. Logging goes to
     standard error unless it is set up already.
     """
-    logging.basicConfig(level=log_level, format=_LOG_FORMAT.format(name=name))
+    set_up_logging(log_level, _LOG_FORMAT.format(name=name))
     context = ProcessContext(name, threading.Event(), Health(name, heartbeat_limit_s=heartbeat_timeout_s))
     with contextlib.ExitStack() as frame:
         frame.enter_context(_stop_on_signals(context.stop, supervised=link is not None))

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from pfitre_service.config import Settings
 from pfitre_service.ingest import StoredScan, read_scan
@@ -19,6 +20,7 @@ from pfitre_service.recon.calibration import Calibration
 from pfitre_service.service.device import use_threads
 from pfitre_service.service.offline import Reconstruction, reconstruct
 from pfitre_service.service.results import check_output, write_result
+from pfitre_service.text_output import make_console, printable
 
 
 def reconstruct_file(
@@ -38,28 +40,27 @@ def reconstruct_file(
     settings: Settings,
 ) -> dict[str, Any]:
     """Reads, reconstructs, writes; the summary that `--json` prints. Raises InputError."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if output is not None:
         check_output(output, overwrite=overwrite)
-    with console.status(f"reading {file}"):
+    with console.status(Text(f"reading {printable(str(file))}")):
         scan = _said(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), measurement, settings)
     console.print(_describe(scan))
     for note in scan.notes:
-        console.print(note, highlight=False)
+        console.print(note)
     use_threads(settings.worker.threads)
     result = _with_progress_bar(console, scan, axis, prior, iterations, device, settings)
     for warning in result.warnings:
-        console.print(f"[yellow]{warning}[/yellow]", highlight=False)
+        console.print(warning, style="yellow")
     if output is not None:
         write_result(output, result, scan.source)
     summary = _summary(scan, result, output)
-    console.print(_describe_calibration(result.calibration), highlight=False)
-    console.print(result.statement.sentence, highlight=False)
+    console.print(_describe_calibration(result.calibration))
+    console.print(result.statement.sentence)
     console.print(
         f"{summary['iterations']} iterations in {result.seconds:.1f} s, prior {result.prior}, "
         f"held-out error {result.heldout_error:.4f} (physics alone {summary['heldout_error_physics']:.4f})"
         + (f", written to {output}" if output is not None else "; give --output to keep the volume"),
-        highlight=False,
     )
     return summary
 
@@ -85,7 +86,7 @@ def _with_progress_bar(
     settings: Settings,
 ) -> Reconstruction:
     limit = iterations or settings.recon.max_iterations
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("accumulating", total=2 * limit)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from pfitre_service.config import Settings, load_profile, load_settings, merged
 from pfitre_service.errors import ServiceError, SettingsError
@@ -25,6 +26,7 @@ from pfitre_service.service.live_link import LiveLink
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.service.stored_documents import StoredDocuments, stored_documents
 from pfitre_service.store.catalog import Catalog, TomogramSummary
+from pfitre_service.text_output import make_console, printable
 
 _READY_S = 90.0
 _STANDSTILL_S = 300.0
@@ -111,12 +113,12 @@ def replay(
 
     The summary that `--json` prints. Raises InputError for the source, ServiceError for the service.
     """
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     factor = speed_of(speed)
     settings = load_settings(profile, overrides) if embedded is None else _embedded(embedded, profile, overrides)
-    with console.status(f"opening {source}"):
+    with console.status(Text(f"opening {printable(source)}")):
         stored = stored_documents(source, run, settings.documents, axis=axis, angles=angles)
-    console.print(stored.source, highlight=False)
+    console.print(stored.source)
     with contextlib.ExitStack() as stack:
         if embedded is not None:
             supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())
@@ -206,16 +208,16 @@ def _line(one: TomogramSummary) -> dict[str, Any]:
 
 def _say(console: Console, summary: Mapping[str, Any]) -> None:
     for line in _lines(summary):
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     sent = ", ".join(f"{count} {name}" for name, count in summary["documents_sent"].items())
     yield f"sent and stored in {summary['seconds']:.1f} s: {sent}"
-    yield from (f"[yellow]left out: {fault}[/yellow]" for fault in summary["left_out"])
+    yield from (f"left out: {fault}" for fault in summary["left_out"])
     for one in summary["tomograms"]:
         frames = ", ".join(f"{count} {role}s" for role, count in one["frames"].items())
         yield f"tomogram {one['tomogram']} is {one['status']}: {frames} stored; {one['reason'] or 'no reason given'}"
     if not summary["tomograms"]:
-        yield "[yellow]no tomogram came of it[/yellow]: see the notes, or `pfitre doctor`"
+        yield "no tomogram came of it: see the notes, or `pfitre doctor`"
         yield from summary["notes"]

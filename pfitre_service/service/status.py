@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from pfitre_service.config import Settings
 from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.service.health import fetch_health
+from pfitre_service.text_output import make_console
 
 _TIMEOUT_S = 3.0
 
@@ -35,8 +36,8 @@ def ask(settings: Settings, process: str | None = None) -> dict[str, Any]:
 
 def render(report: dict[str, Any]) -> None:
     """Prints a report of `ask`."""
-    console = Console()
-    console.print(_line(report), highlight=False)
+    console = make_console()
+    console.print(_line(report))
     processes = report["details"].get("processes")
     if processes is None:
         _print_details(console, report)
@@ -59,7 +60,7 @@ def _line(report: dict[str, Any]) -> str:
 
 def _print_details(console: Console, report: dict[str, Any]) -> None:
     for name, value in report["details"].items():
-        console.print(f"  {name}: {value}", highlight=False)
+        console.print(f"  {name}: {value}")
 
 
 def _print_tomograms(console: Console, tomograms: list[dict[str, Any]]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from pfitre_service.errors import SettingsError
+from pfitre_service.text_output import make_console
 from pfitre_service.training.display import Display
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.run import TrainingResult, train
@@ -43,7 +43,7 @@ def run_train(
     recipe = choose_recipe(
         place, architecture=architecture, begin_with=begin_with, updates=updates, seed=seed, smoke=smoke
     )
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with stop_on_signals() as asked, Display(console, recipe) as display:
         result = train(
             recipe,

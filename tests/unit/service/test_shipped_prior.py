@@ -10,6 +10,7 @@ from pfitre_service.bench.quality_cases import Case, Measurement, Scan, simulate
 from pfitre_service.bench.quality_methods import heldout
 from pfitre_service.bench.quality_parameters import QualityParameters
 from pfitre_service.bench.similarity import psnr
+from pfitre_service.errors import InputError
 from pfitre_service.prior.architectures import load_network
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.total_variation import TotalVariation

@@ -1,0 +1,67 @@
+"""Text on its way out: to a terminal, a log, a file. What documents and files say is data there, and never a command.
+
+Beside line ends and tabs, whatever steers a terminal or hides text is shown as the escape that Python writes for it:
+controls (also those that begin a sequence), marks that turn the direction of writing, zero-width signs, surrogates.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LONGEST_LINE = 2000
+"""Characters of one message in a log."""
+
+
+def printable(text: str, limit: int | None = None, *, lines: bool = False) -> str:
+    """`text` with escapes for all that is not to be seen, and cut after `limit` characters with a word on the rest.
+
+    lines: whether line ends and tabs may stay.
+    """
+    left = 0 if limit is None else max(0, len(text) - limit)
+    shown = text if limit is None else text[:limit]
+    if not shown.isprintable():
+        shown = "".join(_shown(sign, lines) for sign in shown)
+    return shown + (f" ... ({left} more characters)" if left else "")
+
+
+def _shown(sign: str, lines: bool) -> str:
+    if sign.isprintable() or (lines and sign in "\n\t"):
+        return sign
+    return sign.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that takes all text for data: it knows no markup, and shows what would steer the terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class DataConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text, lines=True), **options)
+
+    return DataConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+class LineFormatter(logging.Formatter):
+    """One line a message, whatever it quotes; a traceback follows indented, so that none of it passes for a message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        plain = logging.makeLogRecord(record.__dict__)
+        plain.msg, plain.args = printable(record.getMessage(), _LONGEST_LINE), ()
+        return super().format(plain)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's own name)
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).splitlines())
+
+
+def set_up_logging(level: int, pattern: str, *, force: bool = False) -> None:
+    """Log to standard error, a line a message; unless logging is set up already and not `force`."""
+    if logging.getLogger().handlers and not force:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(pattern))
+    logging.basicConfig(level=level, handlers=[handler], force=force)
