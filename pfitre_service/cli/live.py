@@ -119,11 +119,11 @@ def status(
       pfitre status --json
       pfitre status --process worker
     """
-    from pfitre_service.service.status import ask, render
+    from pfitre_service.service.status import ask, render, troubles
 
     report = ask(settings_of(profile, None, set_), name)
     if as_json:
         print_json(report)
     else:
         render(report)
-    sys.exit(0 if report["ready"] else 1)
+    sys.exit(1 if troubles(report) else 0)

@@ -13,6 +13,7 @@ from pfitre_service.service.health import fetch_health
 from pfitre_service.text_output import make_console
 
 _TIMEOUT_S = 3.0
+_NOT_WELL = frozenset({"waiting", "degraded", "failed"})
 
 
 def ask(settings: Settings, process: str | None = None) -> dict[str, Any]:
@@ -34,10 +35,31 @@ def ask(settings: Settings, process: str | None = None) -> dict[str, Any]:
     return report.as_dict()
 
 
+def troubles(report: dict[str, Any]) -> list[str]:
+    """All that is not well in a report of `ask`, a line each: a process that is not ready, or waits for another or for
+    the disk; frames that are refused. A tomogram of which nothing can come is none of the service's."""
+    found = [] if report["ready"] else [_line(report)]
+    for name, child in (report["details"].get("processes") or {}).items():
+        own = child["health"]
+        if own is None or child["phase"] != "ready":
+            found.append(f"{name} is {child['phase']}: {child['last_failure'] or 'no reason given'}")
+        else:
+            found += _of_process(own)
+    return found if report["details"].get("processes") else [*found, *_of_process(report)]
+
+
+def _of_process(report: dict[str, Any]) -> list[str]:
+    found = [_line(report)] if report["state"] in _NOT_WELL or not report["ready"] else []
+    refused = report["details"].get("refused_by_store", 0)
+    return [*found, f"{report['name']} could not store {refused} frames"] if refused else found
+
+
 def render(report: dict[str, Any]) -> None:
     """Prints a report of `ask`."""
     console = make_console()
     console.print(_line(report))
+    for trouble in troubles(report):
+        console.print(f"not well: {trouble}", style="yellow")
     processes = report["details"].get("processes")
     if processes is None:
         _print_details(console, report)

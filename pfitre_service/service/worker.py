@@ -17,8 +17,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
-from pfitre_service.config import Settings
-from pfitre_service.errors import InputError, StoreError
+from pfitre_service.config import PriorSettings, Settings
+from pfitre_service.errors import InputError, SettingsError, StoreError
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.device import choose_device, use_threads
@@ -131,7 +131,10 @@ class Worker:
         elif sessions:
             health.set_state("receiving", f"{len(sessions)} tomograms open, fewer than two projections so far")
         elif self._last_ended is not None:
-            health.set_state(str(self._last_ended["state"]), f"tomogram {self._last_ended['id']}; waiting for the next")
+            last = self._last_ended
+            # A tomogram of which nothing can come is no fault of the worker's.
+            state = "idle" if last["state"] == "failed" else str(last["state"])
+            health.set_state(state, f"tomogram {last['id']} {last['state']}; waiting for the next")
         else:
             health.set_state("idle", "no tomogram is open")
 
@@ -150,9 +153,14 @@ class Worker:
         del self._sessions[session.key]
 
 
-def _warm_up(device: torch.device) -> None:
-    """One tiny tomogram, thrown away: libraries load and kernels compile before the first frame is there."""
-    engine = Engine(ScanGeometry.of(rows=2, columns=16), EngineParameters(device=str(device), heldout_every=2))
+def _warm_up(device: torch.device, prior: PriorSettings) -> None:
+    """One tiny tomogram, thrown away: libraries load and kernels compile before the first frame is there, and a prior
+    that is not there is told of now. Raises SettingsError."""
+    parameters = EngineParameters(device=str(device), heldout_every=2, prior=prior)
+    try:
+        engine = Engine(ScanGeometry.of(rows=2, columns=16), parameters)
+    except InputError as error:
+        raise SettingsError(f"prior.name = {prior.name!r} cannot be used: {error}") from error
     rows = np.ones((4, 2, 16), np.float32)
     engine.add(FrameBatch("projection", 0, rows, np.array([0.0, 45.0, 90.0, 135.0])))
     for _ in range(3):
@@ -166,7 +174,7 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
     use_threads(settings.worker.threads)
     with connect_catalog(settings) as catalog, Publisher(catalog) as publisher:
         worker = Worker(catalog, publisher, settings)
-        _warm_up(device)
+        _warm_up(device, settings.prior)
         logger.info("worker on %s", device)
         observe_next, busy = 0.0, False
         while not context.stop.is_set():

@@ -17,6 +17,7 @@ import uvicorn
 
 from pfitre_service.errors import StoreError
 from pfitre_service.store import folder
+from pfitre_service.store.databases import check_databases
 from pfitre_service.store.faults import answer_faults
 from pfitre_service.store.http_gate import Gate
 from pfitre_service.store.http_hosts import AllowedHosts
@@ -36,9 +37,10 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     """Tiled's application on `data_dir`, whose catalogue is made or reopened. Slow: imports Tiled, 3 s.
 
     Raises:
-        StoreError: the folder cannot be used.
+        StoreError: the folder cannot be used, or lacks a database that its arrays need.
     """
     folder.prepare(data_dir)
+    check_databases(data_dir)
     _quieten()
     from tiled.catalog import from_uri
     from tiled.config import Authentication, StreamingCacheConfig

@@ -75,6 +75,7 @@ def test_status_shows_whatever_a_run_was_called(text):
         "name": "supervisor",
         "state": "degraded",
         "reason": text,
+        "ready": False,
         "details": {
             "processes": {
                 "worker": {
@@ -85,6 +86,8 @@ def test_status_shows_whatever_a_run_was_called(text):
                         "state": text,
                         "pid": 1,
                         "reason": text,
+                        "name": text,
+                        "ready": False,
                         "details": {"tomograms": [{"id": text, "state": text, "stored": 1, "expected": None}]},
                     },
                 }
@@ -93,7 +96,9 @@ def test_status_shows_whatever_a_run_was_called(text):
     }
     with contextlib.redirect_stdout(io.StringIO()) as out:
         render(report)
-        render({"name": "ingest", "state": text, "reason": text, "details": {"notes": [text], text: text}})
+        render(
+            {"name": "ingest", "state": text, "reason": text, "ready": False, "details": {"notes": [text], text: text}}
+        )
     assert harmless(out.getvalue())
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -21,7 +23,7 @@ from pfitre_service.model import Progress
 from pfitre_service.store import folder
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import StoreUnavailableError
-from pfitre_service.store.server import run_server
+from pfitre_service.store.server import build_app, run_server
 from pfitre_service.store.writer_thread import StoreThread
 
 
@@ -198,3 +200,27 @@ def test_frames_results_and_readers_do_not_disturb_each_other(server, key, make_
         assert catalog.reader(key).counts()["projection"] == 12
         assert [row.revision for row in catalog.reader(key).progress()] == list(range(1, 9))
         assert catalog.reader(key).volume().min() == 8
+
+
+@pytest.mark.parametrize("hurt", ["deleted", "emptied", "cut"])
+@pytest.mark.parametrize("database", ["catalog.db", "tables.db"])
+def test_a_folder_whose_database_is_gone_or_damaged_is_refused_and_left_as_it_is(
+    own_server, key, make_frames, database, hurt
+):
+    with own_server.catalog() as catalog:
+        catalog.create(key, {})
+        catalog.acquisition_writer(key).append(make_frames(2))
+    own_server.stop()
+    path = own_server.data_dir / database
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    for other in own_server.data_dir.glob(f"{database}-*"):
+        other.unlink()
+    if hurt == "deleted":
+        path.unlink()
+    else:
+        os.truncate(path, 0 if hurt == "emptied" else path.stat().st_size // 2)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(StoreError, match=database):
+        build_app(own_server.data_dir, "a" * 64, anonymous_read=False)
+    assert (path.read_bytes() if path.exists() else None) == before
