@@ -31,6 +31,8 @@ _FEWEST = 4
 _KINDS: Mapping[Measurement, str] = {"transmission": "counts", "line_integral": "line integrals"}
 _HOLDS_SAMPLE = 0.1
 """Of the brightest column, on average over the scan."""
+_MOST_DEAD = 0.1
+"""Of the columns; more that never change are a scan without noise."""
 _UNLIKE = 0.5
 """Of what the columns beside it hold: a column that never changes and is as unlike them measures nothing."""
 _MANY = 0.25
@@ -72,7 +74,7 @@ def dead_columns(rows: NDArray[np.float32]) -> Iterator[Finding]:
     least = _HOLDS_SAMPLE * means.max()
     held = np.minimum(means[alive[np.maximum(before, 0)]], means[alive[np.minimum(after, len(alive) - 1)]])
     dead = np.flatnonzero(inside & (held > least) & (np.abs(means - held) > _UNLIKE * held))
-    if len(dead):
+    if 0 < len(dead) <= _MOST_DEAD * len(still):
         named = ", ".join(map(str, dead[:10])) + (", ..." if len(dead) > 10 else "")
         yield Finding(
             "dead-columns",
