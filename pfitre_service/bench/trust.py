@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.bench.inference_cost import coverage, measured_cost
 from pfitre_service.bench.trust_cases import Reconstruct, Reconstructed, TrustCase, heldback_cases
+from pfitre_service.errors import InputError
 from pfitre_service.recon.data_term import relative_residual
 from pfitre_service.recon.inference_cost import shipped_inference_cost
 
@@ -53,8 +55,8 @@ def run(
                 "expected_over_true": float(right.trust.mean() / error.mean()),
                 **measured_cost(case, right),
                 "heldout_error": right.heldout_error,
-                "axis_off": _reconstructed(reconstruct, measured.angles.numpy(), case, prior, _AXIS_OFF).heldout_error,
-                "wrong_sign": _reconstructed(reconstruct, _unsigned(measured.angles), case, prior).heldout_error,
+                "axis_off": _error_or_refused(reconstruct, measured.angles.numpy(), case, prior, _AXIS_OFF),
+                "wrong_sign": _error_or_refused(reconstruct, _unsigned(measured.angles), case, prior),
                 **_pasted(case, reconstruct, prior),
             }
         )
@@ -74,6 +76,16 @@ def _reconstructed(
 ) -> Reconstructed:
     measured = case.measurement
     return reconstruct(measured.projections.numpy(), angles, axis=measured.geometry.axis + axis_off, prior=prior)
+
+
+def _error_or_refused(
+    reconstruct: Reconstruct, angles: NDArray[np.float64], case: TrustCase, prior: str, axis_off: float = 0.0
+) -> float:
+    """The held-out error; infinite for a scan that is refused, since no reconstruction could be known better as wrong."""
+    try:
+        return _reconstructed(reconstruct, angles, case, prior, axis_off).heldout_error
+    except InputError:
+        return math.inf
 
 
 def _unsigned(angles: torch.Tensor) -> NDArray[np.float64]:
