@@ -81,7 +81,7 @@ def _reconstructed(
 def _error_or_refused(
     reconstruct: Reconstruct, angles: NDArray[np.float64], case: TrustCase, prior: str, axis_off: float = 0.0
 ) -> float:
-    """The held-out error; infinite for a scan that is refused, since no reconstruction could be known better as wrong."""
+    """The held-out error; infinite for a scan that is refused, since none could be known better as wrong."""
     try:
         return _reconstructed(reconstruct, angles, case, prior, axis_off).heldout_error
     except InputError:

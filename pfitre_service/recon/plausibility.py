@@ -77,8 +77,8 @@ def geometry_findings(rows: NDArray[np.float32], angles: Angles) -> Iterator[Fin
     if len(angles) > 2 and distinct == 1:
         yield Finding(
             "angles-do-not-change",
-            f"all {len(angles)} projections are said to be taken at {angles[0] + 0.0:g} degrees, and no volume can come of "
-            "one angle: give the angles of the projections",
+            f"all {len(angles)} projections are said to be taken at {angles[0] + 0.0:g} degrees, and no volume can "
+            "come of one angle: give the angles of the projections",
             fatal=True,
         )
         return
