@@ -6,7 +6,6 @@ Documents fill the track; the thread that reads detector files asks it.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +34,18 @@ class AngleTrack:
         self._times: list[float] = []
         self._angles: list[float] = []
         self._closed = False
+        self._in_order = True
+        """Whether the samples lie in the order of their times: one that was out of it is put there when it is asked
+        for, not one by one, which takes time in the square of their number."""
 
     def add(self, time: float, angle: float) -> None:
         """Take in a sample: seconds since 1970, degrees."""
         with self._lock:
             if len(self._times) >= _MAX_SAMPLES:
                 raise DocumentError(f"more than {_MAX_SAMPLES} samples of the angle came in one run")
-            place = bisect_right(self._times, time)
-            self._times.insert(place, time)
-            self._angles.insert(place, angle)
+            self._in_order = self._in_order and not (self._times and time < self._times[-1])
+            self._times.append(time)
+            self._angles.append(angle)
 
     def close(self) -> None:
         """No more samples come: beyond the last one, the stage stands still."""
@@ -56,12 +58,20 @@ class AngleTrack:
         Raises AngleNotKnownYetError where a later sample may still come, InputError where none came at all.
         """
         with self._lock:
+            self._sort()
             if not self._closed and (not self._times or self._times[-1] < times.max()):
                 raise AngleNotKnownYetError("the stage has not moved on yet, so the angle of the last frames is open")
             if not self._times:
                 raise InputError("no sample of the angle came in this run")
             _check_clocks(times, self._times[0], self._times[-1])
             return np.interp(times, self._times, self._angles)
+
+    def _sort(self) -> None:
+        if not self._in_order:
+            order = np.argsort(self._times, kind="stable")
+            self._times = np.array(self._times)[order].tolist()
+            self._angles = np.array(self._angles)[order].tolist()
+            self._in_order = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

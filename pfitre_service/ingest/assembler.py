@@ -20,7 +20,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.ingest.actions import Action, Level, Note
 from pfitre_service.ingest.counts import IngestCounts, RunSummary, Tally
 from pfitre_service.ingest.pages import datums_of, events_of
-from pfitre_service.ingest.plain import look_up
+from pfitre_service.ingest.plain import look_up, quoted
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run import Run
 from pfitre_service.ingest.start import StartFacts, contradictions
@@ -88,7 +88,9 @@ class TomogramAssembler:
         handler = self._handlers.get(name) if isinstance(name, str) else None
         if handler is None:
             self._tally.unknown_names += 1
-            return self._once(f"name {name!r:.60}", "warning", f"unknown document name {name!r:.60}; it is left out")
+            return self._once(
+                f"name {quoted(name)}", "warning", f"unknown document name {quoted(name)}; it is left out"
+            )
         self._tally.documents[name] += 1
         return self._guarded(name, document, handler)
 
@@ -364,5 +366,5 @@ def _uid(document: Mapping[str, Any], key: str) -> str:
     """A reference to a document: a string of bounded length."""
     uid = document.get(key)
     if not isinstance(uid, str) or not 0 < len(uid) <= _MAX_UID:
-        raise InputError(f"expected a text of 1 to {_MAX_UID} characters as {key!r}, got {uid!r:.60}")
+        raise InputError(f"expected a text of 1 to {_MAX_UID} characters as {key!r}, got {quoted(uid)}")
     return uid

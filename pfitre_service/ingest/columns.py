@@ -12,6 +12,7 @@ from typing import Any
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.angle_units import DEGREES_PER, KNOWN, degrees_per
+from pfitre_service.ingest.plain import quoted
 from pfitre_service.ingest.rules import DocumentRules, MapRules
 
 
@@ -113,7 +114,7 @@ def unit_contradiction(key: str, entry: Any, rules: DocumentRules) -> str | None
     factor = degrees_per(unit)
     if rules.angle_unit == "auto":
         unknown = unit and factor is None
-        return f"{key!r} has the unit {unit!r:.40}, none of {KNOWN}; it is taken for degrees" if unknown else None
+        return f"{key!r} has the unit {quoted(unit)}, none of {KNOWN}; it is taken for degrees" if unknown else None
     if factor is not None and not math.isclose(factor, rules.degrees_per_unit):
         return f"{key!r} has the unit {unit!r}, but documents.angle_unit is {rules.angle_unit!r}, which is used"
     return None

@@ -32,6 +32,13 @@ _MAX_BITS = 1024
 """Of a whole number: writing out longer ones takes time in the square of their length."""
 _MAX_PLACE = 1 << 31
 _SPARE_BYTES = 1 << 20
+_SPARE_REPEATED = 16 << 20
+"""Bytes of texts and arrays that a message may repeat beyond its own length; honest ones repeat keys and uids."""
+_MAX_ARGUMENTS = 64
+"""Of a class; paths have the most, one for each folder."""
+_MAX_CLASS_NAME = 200
+_ARRAY_COUNTS_AS = 30
+"""An array costs whoever looks at it more than a number does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def decode(message: bytes, *, max_bytes: int, prefix: bytes = b"") -> Decoded | 
 
 def _read(name: str, message: bytes, start: int) -> Decoded:
     unpickler = _DocumentUnpickler(message, start)
-    plain = _Plain(values_left=_MAX_VALUES)
+    plain = _Plain(values_left=_MAX_VALUES, bytes_left=len(message) - start + _SPARE_REPEATED)
     document = plain.convert(unpickler.load(), 0)
     if not isinstance(document, dict):
         raise DocumentError(f"expected a table of keys, got {type(document).__name__}")
@@ -186,6 +193,8 @@ class _DocumentUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The reader for what the pickle names; nothing is imported."""
+        if len(module) > _MAX_CLASS_NAME or len(name) > _MAX_CLASS_NAME:
+            raise DocumentError(f"expected the name of a class in {_MAX_CLASS_NAME} characters")
         return _READERS.get((module, name)) or _Foreign(f"{module}.{name}"[:120])
 
     # Keys become text before they are hashed: the hash of a text cannot be foreseen, while numbers and tuples can be
@@ -216,7 +225,8 @@ class _DocumentUnpickler(pickle._Unpickler):
         self.append(_Set())
 
     def _frozenset(self) -> None:
-        self.append(_Set(self.pop_mark()))
+        items = self.pop_mark()  # first: it brings back the stack that is appended to
+        self.append(_Set(items))
 
     def _put(self) -> None:
         place = int(self.readline()[:-1])
@@ -228,8 +238,8 @@ class _DocumentUnpickler(pickle._Unpickler):
         arguments = self.stack.pop()
         reader = self.stack[-1]
         known = isinstance(reader, _Foreign) or any(reader is known for known in _READERS.values())
-        if not isinstance(arguments, tuple) or not known:
-            raise DocumentError("expected a class and its arguments")
+        if not isinstance(arguments, tuple) or not known or len(arguments) > _MAX_ARGUMENTS:
+            raise DocumentError(f"expected a class and at most {_MAX_ARGUMENTS} arguments")
         if reader is dict and arguments:
             raise DocumentError("expected an empty OrderedDict")
         for argument in arguments:
@@ -240,7 +250,9 @@ class _DocumentUnpickler(pickle._Unpickler):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, PickledArray | PickledType):
-            for part in state if isinstance(state, tuple) else ():
+            if not isinstance(state, tuple) or len(state) > _MAX_ARGUMENTS:
+                raise DocumentError("expected the parts of an array or of its type")
+            for part in state:
                 self._spend(part)
             target.set_state(state)
         elif not isinstance(target, _Foreign):
@@ -296,14 +308,14 @@ class _Plain:
     """
 
     values_left: int
+    bytes_left: int
+    """Of texts and arrays, each time that they are referred to: whoever copies the document has to copy them."""
     foreign: set[str] = field(default_factory=set)
 
     def convert(self, value: Any, depth: int) -> Any:
-        self.values_left -= 1
-        if self.values_left < 0 or depth > _MAX_DEPTH:
-            raise DocumentError(f"it is nested too deep, or has or repeats more than {_MAX_VALUES:,} values")
+        self._spend(value, depth)
         if isinstance(value, dict):
-            return {key: self.convert(item, depth + 1) for key, item in value.items()}
+            return {self._key(key): self.convert(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
             return [self.convert(item, depth + 1) for item in value]
         if isinstance(value, tuple):
@@ -318,3 +330,20 @@ class _Plain:
         if value is None or isinstance(value, bool | int | float | complex | str | bytes | bytearray | np.ndarray):
             return value
         raise DocumentError(f"expected plain values, got {type(value).__name__}")
+
+    def _key(self, key: str) -> str:
+        self.bytes_left -= len(key)
+        return key
+
+    def _spend(self, value: Any, depth: int) -> None:
+        array = value.array if isinstance(value, PickledArray) else value
+        if isinstance(array, np.ndarray):
+            self.values_left -= _ARRAY_COUNTS_AS
+            self.bytes_left -= array.nbytes
+        elif isinstance(value, str | bytes | bytearray):
+            self.bytes_left -= len(value)
+        self.values_left -= 1
+        if self.values_left < 0 or depth > _MAX_DEPTH:
+            raise DocumentError(f"it is nested too deep, or has or repeats more than {_MAX_VALUES:,} values")
+        if self.bytes_left < 0:
+            raise DocumentError("it repeats its texts or arrays to more than it has bytes itself")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.plain import whole
+from pfitre_service.ingest.plain import quoted, whole
 
 FileKind = Literal["hdf5", "tiff"]
 
@@ -43,6 +43,8 @@ _KIND_OF_MIMETYPE: dict[str, FileKind] = {
 }
 _LOCAL_HOSTS = {"", "localhost", "127.0.0.1", "::1"}
 _MAX_ROWS = 1_000_000
+_MAX_EVENTS = 100_000
+"""Of one stream_datum, which is short however many it speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def rows_of_datum(source: FileSource, datum: Mapping[str, Any], seq_num: int, fr
     point = next((arguments[key] for key in ("point_number", "frame") if key in arguments), seq_num - 1)
     index = whole(point)
     if index is None or index < 0:
-        raise DocumentError(f"expected a point number from 0 in datum_kwargs, got {point!r:.40}")
+        raise DocumentError(f"expected a point number from 0 in datum_kwargs, got {quoted(point)}")
     return _rows(source, index * count, (index + 1) * count)
 
 
@@ -107,6 +109,8 @@ def rows_of_stream_datum(source: FileSource, datum: Mapping[str, Any], frames: i
     first, stop = span(datum.get("indices"), "indices")
     number, end = span(datum.get("seq_nums"), "seq_nums")
     indices, events = stop - first, end - number
+    if events > _MAX_EVENTS:
+        raise DocumentError(f"expected a stream_datum of at most {_MAX_EVENTS:,} events, got one of {events:,}")
     if number < 1 or events < 1 or indices % events:
         raise DocumentError(f"a stream_datum of {indices} indices cannot belong to {events} events from {number}")
     count = (source.frames_per_index or frames) * (indices // events)
@@ -121,7 +125,7 @@ def span(value: Any, what: str) -> tuple[int, int]:
     table = _table(value, what)
     first, stop = whole(table.get("start")), whole(table.get("stop"))
     if first is None or stop is None or not 0 <= first <= stop or stop - first > _MAX_ROWS:
-        raise DocumentError(f"expected {what} with start and stop, 0 <= start <= stop, got {value!r:.80}")
+        raise DocumentError(f"expected {what} with start and stop, 0 <= start <= stop, got {quoted(value)}")
     return first, stop
 
 
@@ -130,7 +134,7 @@ def _of_stream_resource(document: Mapping[str, Any]) -> FileSource:
     kind = _KIND_OF_MIMETYPE.get(mimetype)
     if kind is None:
         raise DocumentError(
-            f"files of the mimetype {mimetype!r:.60} are not read; expected one of {', '.join(_KIND_OF_MIMETYPE)}"
+            f"files of the mimetype {quoted(mimetype)} are not read; expected one of {', '.join(_KIND_OF_MIMETYPE)}"
         )
     parameters = _table(document.get("parameters", {}), "parameters")
     dataset = parameters.get("dataset", parameters.get("path", "/entry/data/data"))
@@ -156,7 +160,7 @@ def _of_resource(document: Mapping[str, Any]) -> FileSource:
         return FileSource("tiff", where, template=_ad_template(arguments, "tiff"), frames_per_index=_frames(arguments))
     if spec not in _DATASET_OF_SPEC:
         known = ", ".join((*_DATASET_OF_SPEC, *_TIFF_SPECS))
-        raise DocumentError(f"files of the spec {spec!r:.60} are not read; expected one of {known}")
+        raise DocumentError(f"files of the spec {quoted(spec)} are not read; expected one of {known}")
     dataset = arguments.get("dataset", arguments.get("path", _DATASET_OF_SPEC[spec]))
     return FileSource(
         "hdf5",
@@ -199,7 +203,7 @@ def _frames_per_file(parameters: Mapping[str, Any]) -> int:
     shape = parameters.get("chunk_shape") or (1,)
     pages = whole(shape[0]) if isinstance(shape, list | tuple) else None
     if pages is None or not 1 <= pages <= _MAX_ROWS:
-        raise DocumentError(f"expected parameters.chunk_shape as (frames, rows, columns), got {shape!r:.60}")
+        raise DocumentError(f"expected parameters.chunk_shape as (frames, rows, columns), got {quoted(shape)}")
     return pages
 
 
@@ -207,7 +211,7 @@ def _frames(parameters: Mapping[str, Any]) -> int | None:
     value = parameters.get("multiplier", parameters.get("frame_per_point"))
     frames = whole(value)
     if value is not None and (frames is None or not 1 <= frames <= _MAX_ROWS):
-        raise DocumentError(f"expected the frames per point as a whole number from 1, got {value!r:.40}")
+        raise DocumentError(f"expected the frames per point as a whole number from 1, got {quoted(value)}")
     return frames
 
 
@@ -225,5 +229,5 @@ def _table(value: Any, what: str) -> Mapping[str, Any]:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or len(value) > 4096 or "\0" in value:
-        raise DocumentError(f"expected a text as {what}, got {value!r:.60}")
+        raise DocumentError(f"expected a text as {what}, got {quoted(value)}")
     return value

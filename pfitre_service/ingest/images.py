@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.counts import Refusal
+from pfitre_service.ingest.plain import holds_text
 
 
 class FrameError(DocumentError):
@@ -29,6 +30,8 @@ def as_images(value: Any) -> NDArray[Any]:
         raise FrameError("in a file", f"the image is a reference to a file ({value[:60]!r}), not an array")
     if not isinstance(value, np.ndarray | list | tuple):
         raise FrameError("dtype", f"expected an array as image, got {type(value).__name__}")
+    if holds_text(value):
+        raise FrameError("dtype", "expected numbers as image, got something else among them")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:

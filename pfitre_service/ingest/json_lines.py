@@ -16,6 +16,7 @@ import numpy as np
 
 from pfitre_service.errors import DocumentError, InputError
 from pfitre_service.ingest.documents import DOCUMENT_NAMES
+from pfitre_service.ingest.plain import holds_text, quoted
 
 _AROUND = b"\x1e \t\r\n"
 _TOLD = 20
@@ -71,10 +72,10 @@ def entries_of(value: Any) -> list[tuple[str, dict[str, Any]]]:
     elif isinstance(value, list):
         return [entry for item in value for entry in entries_of(item)]
     else:
-        raise DocumentError(f'expected {{"name": ..., "doc": ...}} or ["name", {{...}}], got {value!r:.60}')
+        raise DocumentError(f'expected {{"name": ..., "doc": ...}} or ["name", {{...}}], got {quoted(value)}')
     if not isinstance(name, str) or name not in DOCUMENT_NAMES or not isinstance(document, dict):
         raise DocumentError(
-            f"expected a Bluesky document's name and table, got {name!r:.40}, {type(document).__name__}"
+            f"expected a Bluesky document's name and table, got {quoted(name)}, {type(document).__name__}"
         )
     return [(name, document)]
 
@@ -122,7 +123,7 @@ def _type_named(name: Any) -> np.dtype[Any] | None:
 
 def _array(value: Any, dtype: np.dtype[Any] | None) -> Any:
     """`value` as an array if it can be one without loss, else as it is: whoever reads it says what is wrong."""
-    if not isinstance(value, list):
+    if not isinstance(value, list) or holds_text(value):
         return value
     try:
         array = np.asarray(value)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import DocumentError, InputError
 from pfitre_service.ingest.external import FileRows
-from pfitre_service.ingest.plain import finite, look_up, whole
+from pfitre_service.ingest.plain import finite, look_up, quoted, whole
 from pfitre_service.ingest.rules import MapRules
 
 _SAME_WIDTH = 1e-3
@@ -68,7 +68,7 @@ def map_shape(start: Mapping[str, Any], rules: MapRules) -> tuple[int, int]:
     shape = look_up(start, rules.shape_key)
     sizes = [whole(size) for size in shape] if isinstance(shape, list | tuple) else []
     if len(sizes) != 2 or not all(size and size > 0 for size in sizes):
-        raise DocumentError(f"expected (columns, rows) of a map under {rules.shape_key!r}, got {shape!r:.60}")
+        raise DocumentError(f"expected (columns, rows) of a map under {rules.shape_key!r}, got {quoted(shape)}")
     columns, rows = (int(size or 0) for size in sizes)
     return rows, columns
 
@@ -83,7 +83,7 @@ def column_width(start: Mapping[str, Any], rules: MapRules, angle: float) -> flo
     span = look_up(start, rules.range_key)
     first, last, count = [finite(value) for value in span[:3]] if isinstance(span, list | tuple) else (None, None, None)
     if first is None or last is None or not count or first == last:
-        raise DocumentError(f"expected first, last and number of columns under {rules.range_key!r}, got {span!r:.60}")
+        raise DocumentError(f"expected first, last and number of columns under {rules.range_key!r}, got {quoted(span)}")
     motor = look_up(start, rules.motor_key)
     factor = 1.0
     if motor in rules.cosine_motors:

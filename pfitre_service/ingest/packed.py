@@ -15,10 +15,14 @@ import numpy as np
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.decode import Decoded, UnknownNameError
 from pfitre_service.ingest.documents import DOCUMENT_NAMES
+from pfitre_service.ingest.pickled_arrays import check_signs
+from pfitre_service.ingest.plain import quoted
 
 _NUMBERS = "biufSU"
 _MAX_VALUES = 300_000
 """Of one message, as in those that come by 0MQ."""
+_MAX_TYPE = 16
+"""Characters of a type such as <u2; longer ones are records."""
 
 
 def decode_packed(message: bytes, *, max_bytes: int) -> Decoded:
@@ -34,10 +38,10 @@ def decode_packed(message: bytes, *, max_bytes: int) -> Decoded:
         said = f"{type(error).__name__}: {error!s:.200}"
         raise DocumentError(f"a message of {len(message):,} bytes cannot be read as msgpack: {said}") from error
     if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict):
-        raise DocumentError(f"expected [name, document], got {type(value).__name__} {value!r:.60}")
+        raise DocumentError(f"expected [name, document], got {type(value).__name__} {quoted(value)}")
     name, document = value
     if not isinstance(name, str) or name not in DOCUMENT_NAMES:
-        raise UnknownNameError(f"unknown document name {name!r:.60}")
+        raise UnknownNameError(f"unknown document name {quoted(name)}")
     return Decoded(name, document, frozenset())
 
 
@@ -77,13 +81,14 @@ def _plain(table: dict[Any, Any]) -> Any:
 
 def _array(table: dict[Any, Any]) -> np.ndarray[Any, Any]:
     kind, shape, data = table.get(b"type"), table.get(b"shape"), table.get(b"data")
-    if table.get(b"kind") not in (None, b"") or not isinstance(kind, str):
+    if table.get(b"kind") not in (None, b"") or not isinstance(kind, str) or len(kind) > _MAX_TYPE:
         raise DocumentError("an array of objects or records is not read; images are numbers")
     dtype = np.dtype(kind)
     if dtype.kind not in _NUMBERS or not isinstance(data, bytes) or not isinstance(shape, list | tuple):
-        raise DocumentError(f"expected an array of numbers with its bytes, got the type {kind!r:.40}")
+        raise DocumentError(f"expected an array of numbers with its bytes, got the type {quoted(kind)}")
     if not all(isinstance(size, int) and size >= 0 for size in shape) or len(shape) > 32:
-        raise DocumentError(f"expected the shape of an array, got {shape!r:.60}")
+        raise DocumentError(f"expected the shape of an array, got {quoted(shape)}")
     if math.prod(shape) * dtype.itemsize != len(data):
-        raise DocumentError(f"an array of {dtype} with the shape {shape!r:.60} cannot have {len(data)} bytes")
+        raise DocumentError(f"an array of {dtype} with the shape {quoted(shape)} cannot have {len(data)} bytes")
+    check_signs(data, dtype)
     return np.frombuffer(data, dtype).reshape(shape)

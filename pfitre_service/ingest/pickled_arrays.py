@@ -18,6 +18,11 @@ from pfitre_service.errors import DocumentError
 
 _TYPE = re.compile(r"[biufc](1|2|4|8|16|32)|[SU]\d{1,6}")
 _MAX_AXES = 32
+_MAX_SIZE = 1 << 48
+"""Of one axis."""
+_LAST_SIGN = 0x10FFFF
+_MAX_EMPTY = 1000
+"""Values of no size, such as empty texts: for numpy each of them takes memory all the same."""
 
 
 class PickledType:
@@ -42,15 +47,17 @@ class PickledType:
         dtype = np.dtype(self._code if self._order == "|" else self._order + self._code)
         if not isinstance(data, bytes | bytearray):
             raise DocumentError(f"expected an array's values as bytes, got {type(data).__name__}")
-        if not isinstance(shape, tuple) or len(shape) > _MAX_AXES or any(type(n) is not int or n < 0 for n in shape):
+        if not isinstance(shape, tuple) or len(shape) > _MAX_AXES or not all(map(_is_size, shape)):
             raise DocumentError(f"expected a shape of at most {_MAX_AXES} sizes, got another {type(shape).__name__}")
-        if math.prod(shape) * dtype.itemsize != len(data):
+        values = math.prod(shape)
+        if values * dtype.itemsize != len(data) or (values > _MAX_EMPTY and not data):
             raise DocumentError(f"an array of {shape} {dtype} does not fit its {len(data)} bytes")
+        check_signs(data, dtype)
         if 0 in shape or not dtype.itemsize:
             array = np.zeros(shape, dtype)
         else:
-            values = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-            array = values.astype(dtype.newbyteorder("="), copy=False)
+            laid_out = np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+            array = laid_out.astype(dtype.newbyteorder("="), copy=False)
         array.flags.writeable = False
         return array
 
@@ -84,6 +91,17 @@ def scalar(dtype: Any, data: Any) -> Any:
         raise DocumentError("expected a number as type and bytes")
     value = dtype.read(data, (), "C").item()
     return float(value) if isinstance(value, np.floating) else value
+
+
+def check_signs(data: bytes | bytearray, dtype: np.dtype[Any]) -> None:
+    """Raises DocumentError for an array of texts with a sign that Unicode does not have: Python's own functions fail
+    on such a text, each in its own way."""
+    if dtype.kind == "U" and data and np.frombuffer(data, f"{dtype.byteorder}u4").max() > _LAST_SIGN:
+        raise DocumentError("expected texts, got an array with signs that Unicode does not have")
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MAX_SIZE
 
 
 def _word(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ import numpy as np
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 20
 _MAX_TEXT = 10_000
+_MAX_TEXTS = 1_000_000
+"""Characters of a whole document."""
+_MAX_QUOTED = 60
+_NUMBERS = (int, float, complex, np.number, np.bool_)
 _LEFT_OUT = "(left out: too large)"
 
 
@@ -50,16 +55,17 @@ def look_up(document: Mapping[str, Any], path: str) -> Any:
 
 
 class _Converter:
-    """Counts the values of one document, so that one that repeats itself without end stays small."""
+    """Counts the values and characters of one document, so that one that repeats itself without end stays small."""
 
     def __init__(self) -> None:
         self._left = _MAX_VALUES
+        self._text_left = _MAX_TEXTS
 
     def convert(self, value: Any, depth: int) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, str):
-            return _text(value)
+            return self._text(value)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
@@ -81,11 +87,50 @@ class _Converter:
             return _LEFT_OUT if depth else {}
         self._left -= len(value)
         if isinstance(value, Mapping):
-            return {_text(key): self.convert(item, depth + 1) for key, item in value.items()}
+            return {self._text(key): self.convert(item, depth + 1) for key, item in value.items()}
         return [self.convert(item, depth + 1) for item in value]
 
+    def _text(self, value: Any) -> str:
+        text = plain_text(value if isinstance(value, str) else _of_key(value), _MAX_TEXT)
+        self._text_left -= len(text)
+        return text if self._text_left >= 0 else _LEFT_OUT
 
-def _text(value: Any) -> str:
-    """At most 10,000 characters that UTF-8 can hold."""
-    text = str(value) if isinstance(value, str | int | float) else f"({type(value).__name__})"
-    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+def holds_text(value: Any) -> bool:
+    """Whether there is anything but numbers in nested lists: numpy makes every text as long as the longest."""
+    if isinstance(value, list | tuple):
+        kinds = set(map(type, value))
+        nested = any(issubclass(kind, list | tuple | np.ndarray) for kind in kinds)
+        return any(map(holds_text, value)) if nested else not all(issubclass(kind, _NUMBERS) for kind in kinds)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind not in "biufc"
+    return not isinstance(value, _NUMBERS)
+
+
+def plain_text(text: str, limit: int) -> str:
+    """At most `limit` characters that UTF-8 can hold; what was cut is said at the end."""
+    cut = text if len(text) <= limit else f"{text[:limit]} ... ({len(text) - limit} more characters)"
+    return cut.encode("utf-8", "replace").decode("utf-8")
+
+
+def quoted(value: Any) -> str:
+    """A short text that says what a value is, however large: `repr` writes all of it out first."""
+    return _Short().repr(value)[:_MAX_QUOTED]
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxstring = self.maxother = self.maxlong = _MAX_QUOTED
+        self.maxdict = self.maxlist = self.maxtuple = 3
+
+    def repr_ndarray(self, array: np.ndarray[Any, Any], level: int) -> str:
+        return f"array {array.shape} {array.dtype}"
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return repr(value[:_MAX_QUOTED])
+
+
+def _of_key(value: Any) -> str:
+    return str(value) if isinstance(value, int | float) else f"({type(value).__name__})"

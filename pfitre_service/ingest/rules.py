@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.angle_units import AngleUnit
-from pfitre_service.ingest.plain import look_up
+from pfitre_service.ingest.plain import look_up, quoted
 from pfitre_service.model import Role
 
 _SAFE_ELEMENT = re.compile(r"[A-Za-z0-9_.-]{1,30}")
@@ -199,7 +199,7 @@ class DocumentRules:
         for key, allowed in self.only.items():
             value = look_up(start, key)
             if str(value) not in allowed:
-                return f"{key} is {value!r:.60}, and documents.only asks for {' or '.join(map(repr, allowed))}"
+                return f"{key} is {quoted(value)}, and documents.only asks for {' or '.join(map(repr, allowed))}"
         return None
 
     def role_of(self, stream: str) -> Role | None:

@@ -20,7 +20,7 @@ from pfitre_service.ingest.counts import RunState, RunSummary, RunTally
 from pfitre_service.ingest.external import rows_of_datum, rows_of_stream_datum
 from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
-from pfitre_service.ingest.plain import json_safe, whole
+from pfitre_service.ingest.plain import json_safe, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run_files import RunFiles, Want
 from pfitre_service.ingest.run_frames import RunFrames, value_of
@@ -103,7 +103,7 @@ class Run:
             return []
         number = whole(document.get("seq_num"))
         if number is None or not 1 <= number <= self._join(stream).seen.highest + _MAX_AHEAD:
-            message = f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}"
+            message = f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}"
             return self._notes.refuse(stream, FrameError("malformed", message))
         actions = self._part(stream, number, EVENT, document)
         for key in sorted(stream.columns.in_files - stream.columns.by_stream):
@@ -241,7 +241,7 @@ class Run:
             return self._frames.take_angle(document, stream.degrees_per_unit)
         number = whole(document.get("seq_num"))
         if number is None or number < 1:
-            raise DocumentError(f"expected a seq_num from 1, got {document.get('seq_num')!r:.40}")
+            raise DocumentError(f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}")
         if stream.in_files:
             return self._named(Want(descriptor_uid, number, stream.key), document)
         return self._angle_part(number, value_of(document, stream.key))

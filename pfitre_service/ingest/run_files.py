@@ -8,6 +8,7 @@ from typing import Any
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.external import FileSource, source_of
+from pfitre_service.ingest.plain import quoted
 
 _MAX_RESOURCES = 100_000
 _MAX_DATUMS = 100_000
@@ -60,7 +61,7 @@ class RunFiles:
         """Take in a datum; returns who waits for it. Raises `DocumentError`."""
         datum_id = document.get("datum_id")
         if not isinstance(datum_id, str):
-            raise DocumentError(f"expected a text as datum_id, got {datum_id!r:.60}")
+            raise DocumentError(f"expected a text as datum_id, got {quoted(datum_id)}")
         wanted = self._wanted.pop(datum_id, None)
         if wanted is not None:
             return wanted

@@ -9,6 +9,7 @@ from pfitre_service.ingest.actions import Action, ExitStatus, Note
 from pfitre_service.ingest.counts import RunTally
 from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
+from pfitre_service.ingest.plain import quoted
 from pfitre_service.ingest.streams import ANGLE, Stream
 
 _MAX_NOTES = 8
@@ -54,7 +55,7 @@ def exit_of(document: Mapping[str, Any]) -> tuple[ExitStatus, str]:
         case "success" | "abort" | "fail" as status:
             return status, text
         case other:
-            return "fail", f"exit_status is {other!r:.40}, expected success, abort or fail. {text}".strip()
+            return "fail", f"exit_status is {quoted(other)}, expected success, abort or fail. {text}".strip()
 
 
 def _words(part: str) -> str:

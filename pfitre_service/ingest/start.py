@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.plain import finite, look_up, whole
+from pfitre_service.ingest.plain import finite, look_up, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.model import Measurement
 
@@ -67,12 +67,13 @@ def angles_of_start(start: Mapping[str, Any], rules: DocumentRules, first: int, 
 def contradictions(start: Mapping[str, Any]) -> list[str]:
     """Sentences about optional keys that are there but cannot be used."""
     said = []
-    if start.get("measurement") is not None and str(start["measurement"]) not in ("transmission", "line_integral"):
+    measurement = start.get("measurement")
+    if measurement is not None and str(measurement) not in ("transmission", "line_integral"):
         said.append(
-            f"measurement {start['measurement']!r:.60} is neither 'transmission' nor 'line_integral' and is left aside"
+            f"measurement {quoted(measurement)} is neither 'transmission' nor 'line_integral' and is left aside"
         )
     said += [
-        f"{key} {start[key]!r:.60} is no finite number and is left aside"
+        f"{key} {quoted(start[key])} is no finite number and is left aside"
         for key in ("rotation_axis", "pixel_size_nm")
         if start.get(key) is not None and finite(start[key]) is None
     ]

@@ -204,10 +204,29 @@ def operations_without_end() -> bytes:
     return b" event \x80\x04" + pickle.EMPTY_DICT + (pickle.NONE + pickle.POP) * 5_000_000 + pickle.STOP
 
 
+def arguments_copied_again_and_again() -> bytes:
+    """306 kB with one list of 300,000 arguments, and a thousand calls that each take it."""
+    arguments = pickle.MARK + pickle.NONE * 300_000 + pickle.TUPLE + pickle.BINPUT + b"\x01" + pickle.POP
+    named = pickle.GLOBAL + b"some\nClass\n" + pickle.BINPUT + b"\x02" + pickle.POP
+    call = pickle.BINGET + b"\x02" + pickle.BINGET + b"\x01" + pickle.REDUCE + pickle.POP
+    return b" event \x80\x04" + arguments + named + call * 1000 + pickle.EMPTY_DICT + pickle.STOP
+
+
+def page_without_end() -> bytes:
+    """A megabyte of a million rows, each of them an event that is none."""
+    page = {"descriptor": "none", "seq_num": np.zeros(1_000_000, np.uint8), "data": {}}
+    return b" event_page " + pickle.dumps(page)
+
+
 def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, receiver, engine, tomography):
     source, attacks, began = (
         ZmqSource(proxy.out_address),
-        [colliding_keys(), operations_without_end()],
+        [
+            colliding_keys(),
+            operations_without_end(),
+            arguments_copied_again_and_again(),
+            page_without_end(),
+        ],
         time.monotonic(),
     )
     with listening(source, receiver), publishing(proxy, receiver) as publisher:
@@ -224,7 +243,7 @@ def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, rece
     assert not attacks
     (closed,) = receiver.closed()
     assert (closed.counts.projections, closed.counts.missing) == (25, {})
-    assert source.counts.decode_failures + receiver.assembler.counts.orphans + receiver.assembler.counts.malformed == 2
+    assert source.counts.decode_failures + receiver.assembler.counts.orphans + receiver.assembler.counts.malformed == 4
     assert time.monotonic() - began < 20
 
 
