@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pfitre_service.bench.quality import run
 from pfitre_service.bench.quality_parameters import METHODS, QualityParameters
@@ -45,7 +46,7 @@ def scan_table(line: dict[str, Any]) -> Table:
         f"PFITRE over TV {gain_words(line['gain_over_tv'])}, over one pass {gain_words(line['gain_over_one_pass'])}"
     )
     table = Table(title=f"{scan_words(line)} missing, {line['slices']} slices", title_justify="left")
-    table.caption = "\n".join([caption, *(f"short: {words}" for words in line["shortfalls"])])
+    table.caption = Text("\n".join([caption, *(f"short: {words}" for words in line["shortfalls"])]))
     table.caption_justify = "left"
     for name in ("", "PSNR (dB)", "SSIM"):
         table.add_column(name, justify="left" if not name else "right")
@@ -63,7 +64,7 @@ def real_table(real: dict[str, Any]) -> Table:
     """The real scan: a row for each method."""
     title = f"{real['recording']}, {real['heldout_angles']} of {real['angles']} angles held out"
     table = Table("", "held-out error", title=title, title_justify="left")
-    table.caption = "\n".join(f"short: {words}" for words in real["shortfalls"])
+    table.caption = Text("\n".join(f"short: {words}" for words in real["shortfalls"]))
     table.caption_justify = "left"
     for name, words in REAL_METHODS.items():
         table.add_row(words, f"{real['heldout_error'][name]:.4f}")

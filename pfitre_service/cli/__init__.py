@@ -16,7 +16,7 @@ import pfitre_service
 from pfitre_service.cli import bench, export, live, prior, stored
 from pfitre_service.cli.options import Logging
 from pfitre_service.errors import PfitreError, ServiceError
-from pfitre_service.text_output import printable
+from pfitre_service.text_output import printable, take_any_text
 
 EXIT_SERVICE = 3
 """The service cannot start for a reason that another start would not mend."""
@@ -37,6 +37,7 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """The entry point: errors of our own become one plain line."""
+    take_any_text()
     try:
         app()
     except PfitreError as error:

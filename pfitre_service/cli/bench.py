@@ -11,7 +11,7 @@ import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
 from pfitre_service.errors import SettingsError
-from pfitre_service.text_output import make_console
+from pfitre_service.text_output import make_console, say
 
 app = typer.Typer(
     help="Measures what the README claims.",
@@ -39,7 +39,7 @@ def solver(
     if as_json:
         print_json(result)
     else:
-        typer.echo(render(result))
+        say(render(result))
 
 
 @app.command()
@@ -118,7 +118,7 @@ def stream(
     if as_json:
         print_json(result)
     else:
-        typer.echo(render(result))
+        say(render(result))
 
 
 @app.command()
@@ -150,7 +150,7 @@ def page(
     if as_json:
         print_json(result)
     else:
-        typer.echo(render(result))
+        say(render(result))
 
 
 @app.command()
@@ -183,7 +183,7 @@ def rings(
     if as_json:
         print_json(result)
     else:
-        typer.echo(render(result))
+        say(render(result))
 
 
 @app.command()
@@ -233,7 +233,7 @@ def trust(
     if as_json:
         print_json(result)
     else:
-        typer.echo(render(result))
+        say(render(result))
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
-from pfitre_service.text_output import make_console
+from pfitre_service.text_output import make_console, say
 
 app = typer.Typer()
 weights = typer.Typer(
@@ -111,7 +111,7 @@ def check(folder: FolderOption = None, as_json: JsonOption = False) -> None:
         print_json({"weights": [asdict(result) for result in results]})
     else:
         for result in results:
-            typer.echo(f"{result.name}: {'good' if result.ok else result.reason} ({result.path})")
+            say(f"{result.name}: {'good' if result.ok else result.reason} ({result.path})")
     sys.exit(0 if all(result.ok for result in results) else 1)
 
 
@@ -135,4 +135,4 @@ def import_(
     if as_json:
         print_json(asdict(info))
     else:
-        typer.echo(f"imported as {info.name!r} ({info.path}, SHA-256 {info.sha256}); use it with --prior {info.name}")
+        say(f"imported as {info.name!r} ({info.path}, SHA-256 {info.sha256}); use it with --prior {info.name}")

@@ -20,6 +20,7 @@ import numpy as np
 
 from pfitre_service.export import provenance
 from pfitre_service.export.tomogram import Tomogram, slabs
+from pfitre_service.text_output import printable
 
 _LONG_NAMES = {
     "volume": "reconstruction",
@@ -58,7 +59,7 @@ def _group(parent: Any, name: str, kind: str) -> Any:
 def _write_times(entry: Any, document: dict[str, Any]) -> None:
     for name, field in (("start_time", "created"), ("end_time", "status_time")):
         if document[field] is not None:
-            entry[name] = document[field]
+            entry[name] = printable(document[field])
 
 
 def _write_data(entry: Any, tomogram: Tomogram, document: dict[str, Any], on_slices: Callable[[int], None]) -> None:
@@ -102,13 +103,13 @@ def _write_axis(group: Any, name: str, length: int, pixel_size_nm: float | None)
 def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> None:
     process = _group(entry, "reconstruction", "NXprocess")
     process["program"] = "pfitre-service"
-    process["version"] = str(document["software"] or "unknown")
-    process["date"] = document["status_time"] or document["exported"]["at"]
+    process["version"] = printable(str(document["software"] or "unknown"))
+    process["date"] = printable(document["status_time"] or document["exported"]["at"])
     process["sequence_index"] = 1
-    process["status"] = str(document["status"])
-    process["run_uids"] = np.array(document["run_uids"] or [tomogram.id], dtype=object)
-    process["weights_sha256"] = document["weights_sha256"] or ""
-    process["trust_statement"] = document["trust"]["sentence"]
+    process["status"] = printable(str(document["status"]))
+    process["run_uids"] = np.array([printable(str(uid)) for uid in document["run_uids"] or [tomogram.id]], dtype=object)
+    process["weights_sha256"] = printable(str(document["weights_sha256"] or ""))
+    process["trust_statement"] = printable(document["trust"]["sentence"])
     for name in ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "noise_floor", "expected_error"):
         if document["trust"][name] is not None:
             process[name] = document["trust"][name]
@@ -122,7 +123,7 @@ def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> 
 
 def _write_sample(entry: Any, tomogram: Tomogram) -> None:
     sample = _group(entry, "sample", "NXsample")
-    sample["name"] = str(tomogram.metadata.get("sample") or "")
+    sample["name"] = printable(str(tomogram.metadata.get("sample") or ""))
 
 
 def _write_angles(entry: Any, tomogram: Tomogram) -> None:
@@ -138,4 +139,5 @@ def _write_progress(entry: Any, tomogram: Tomogram) -> None:
     group = _group(entry, "progress", "NXcollection")
     for name in rows[0] if rows else ():
         values = [row[name] for row in rows]
-        group[name] = np.array(values, dtype=object if isinstance(values[0], str) else None)
+        texts = isinstance(values[0], str)
+        group[name] = np.array([printable(value) for value in values], dtype=object) if texts else np.array(values)

@@ -12,6 +12,7 @@ from pfitre_service.export import pictures, words
 from pfitre_service.export.files import whole_or_not_at_all
 from pfitre_service.export.provenance import provenance
 from pfitre_service.export.tomogram import Tomogram
+from pfitre_service.text_output import printable
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _ORIGINS = {"given": "as the run said", "found": "found from the projections", "middle": "the middle of the detector"}
@@ -22,7 +23,7 @@ def report(tomogram: Tomogram) -> str:
 
     Raises StoreError where slices cannot be read.
     """
-    document = provenance(tomogram)
+    document = _shown(provenance(tomogram))
     template = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(_TEMPLATE.read_text(encoding="utf-8"))
@@ -40,6 +41,15 @@ def report(tomogram: Tomogram) -> str:
         measures=measures(document),
         facts=[(name, value) for name, value in facts(tomogram, document) if value],
     )
+
+
+def _shown(value: Any) -> Any:
+    """Every text in it as a page can hold and a person can see it."""
+    if isinstance(value, Mapping):
+        return {name: _shown(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return printable(value, lines=True) if isinstance(value, str) else value
 
 
 def write_report(path: Path, tomogram: Tomogram) -> None:

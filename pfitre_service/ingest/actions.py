@@ -12,9 +12,12 @@ from pfitre_service.ingest.counts import TomogramCounts
 from pfitre_service.ingest.external import FileRows
 from pfitre_service.ingest.maps import ScannedMap
 from pfitre_service.model import Frame, Measurement, Role, TomogramKey
+from pfitre_service.text_output import storable
 
 ExitStatus = Literal["success", "abort", "fail"]
 Level = Literal["info", "warning", "error"]
+_MAX_NOTE = 1500
+"""Characters; what sentences of our own quote is short, but a name of a stream or a data key may be of any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,10 @@ class Note:
     run_uid: str | None
     level: Level
     message: str
+    """Of bounded length, whatever it quotes."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", storable(self.message, _MAX_NOTE))
 
 
 Action: TypeAlias = (

@@ -26,6 +26,7 @@ from pfitre_service.ingest.run import Run
 from pfitre_service.ingest.start import StartFacts, contradictions
 from pfitre_service.ingest.tomograms import Tomogram
 from pfitre_service.ingest.waiting import Held, WaitingRoom
+from pfitre_service.text_output import storable
 
 _UNREADABLE = (
     InputError,
@@ -205,7 +206,7 @@ class TomogramAssembler:
         elements, keys = self._rules.maps.elements or ("",), self._rules.join_by
         if not keys:
             return Tomogram(uid, elements)
-        joined = tuple(str(look_up(start, key))[:_MAX_UID] for key in keys)
+        joined = tuple(storable(str(look_up(start, key))[:_MAX_UID], _MAX_UID) for key in keys)
         return self._joined.setdefault(joined, Tomogram(uid, elements, joined))
 
     def _close_quiet(self, now: float) -> list[Action]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pfitre_service.text_output import storable
+
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 20
 _MAX_TEXT = 10_000
@@ -91,7 +93,7 @@ class _Converter:
         return [self.convert(item, depth + 1) for item in value]
 
     def _text(self, value: Any) -> str:
-        text = plain_text(value if isinstance(value, str) else _of_key(value), _MAX_TEXT)
+        text = storable(value if isinstance(value, str) else _of_key(value), _MAX_TEXT)
         self._text_left -= len(text)
         return text if self._text_left >= 0 else _LEFT_OUT
 
@@ -105,12 +107,6 @@ def holds_text(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.dtype.kind not in "biufc"
     return not isinstance(value, _NUMBERS)
-
-
-def plain_text(text: str, limit: int) -> str:
-    """At most `limit` characters that UTF-8 can hold; what was cut is said at the end."""
-    cut = text if len(text) <= limit else f"{text[:limit]} ... ({len(text) - limit} more characters)"
-    return cut.encode("utf-8", "replace").decode("utf-8")
 
 
 def quoted(value: Any) -> str:

@@ -11,7 +11,9 @@ from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
 from pfitre_service.ingest.plain import quoted
 from pfitre_service.ingest.streams import ANGLE, Stream
+from pfitre_service.text_output import storable
 
+_MAX_REASON = 500
 _MAX_NOTES = 8
 """Refused frames told of in words, per run; all are counted."""
 
@@ -50,7 +52,7 @@ class RunNotes:
 def exit_of(document: Mapping[str, Any]) -> tuple[ExitStatus, str]:
     """How a run ended, from its stop document, and the reason that it gives."""
     reason = document.get("reason")
-    text = reason[:500] if isinstance(reason, str) else ""
+    text = storable(reason, _MAX_REASON) if isinstance(reason, str) else ""
     match document.get("exit_status"):
         case "success" | "abort" | "fail" as status:
             return status, text

@@ -10,6 +10,10 @@ from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.plain import finite, look_up, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.model import Measurement
+from pfitre_service.text_output import storable
+
+_MAX_SAMPLE = 200
+_MAX_REFERENCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def contradictions(start: Mapping[str, Any]) -> list[str]:
 
 def _reference(start: Mapping[str, Any], rules: DocumentRules) -> str | None:
     uid = look_up(start, rules.references_from) if rules.references_from else None
-    return uid if isinstance(uid, str) and 0 < len(uid) <= 100 else None
+    return storable(uid, _MAX_REFERENCE) if isinstance(uid, str) and 0 < len(uid) <= _MAX_REFERENCE else None
 
 
 def _measurement(start: Mapping[str, Any], rules: DocumentRules) -> Measurement:
@@ -95,4 +99,4 @@ def _sample(start: Mapping[str, Any]) -> str | None:
     sample = start.get("sample_name", start.get("sample"))
     if isinstance(sample, Mapping):
         sample = sample.get("name")
-    return sample[:200] if isinstance(sample, str) else None
+    return storable(sample, _MAX_SAMPLE) if isinstance(sample, str) else None

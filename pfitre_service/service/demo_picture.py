@@ -28,7 +28,7 @@ def draw(path: Path, volumes: Mapping[str, Volume], *, title: str) -> None:
     figure, axes = pyplot.subplots(
         2, len(volumes), figsize=(3.4 * len(volumes), 5.6), layout="constrained", height_ratios=(1.5, 1), squeeze=False
     )
-    figure.suptitle(title, fontsize=9, wrap=True)
+    figure.suptitle(title, fontsize=9, wrap=True, parse_math=False)  # a name may have dollars in it
     for column, (name, volume) in enumerate(volumes.items()):
         for row, (picture, words) in enumerate(((volume[z], f"slice z = {z}"), (volume[:, y], f"slice y = {y}"))):
             axis = axes[row, column]
@@ -36,7 +36,7 @@ def draw(path: Path, volumes: Mapping[str, Volume], *, title: str) -> None:
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
-                axis.set_title(name, fontsize=11)
+                axis.set_title(name, fontsize=11, parse_math=False)
             if column == 0:
                 axis.set_ylabel(words, fontsize=9)
     figure.savefig(path, dpi=110)

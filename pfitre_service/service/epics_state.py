@@ -10,6 +10,7 @@ from typing import Any
 from pfitre_service.client.arrays import Lengths
 from pfitre_service.model import TomogramKey
 from pfitre_service.pva.values import AXES, Alarm, Axis, Severity
+from pfitre_service.text_output import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Known:
         heldout = progress.get("heldout_error")
         return cls(
             key=key,
-            status=str(metadata.get("status") or "idle"),
-            reason=str(metadata.get("reason") or ""),
+            status=printable(str(metadata.get("status") or "idle")),
+            reason=printable(str(metadata.get("reason") or "")),
             revision=metadata.get("revision"),
             made=float(progress.get("time") or metadata.get("status_time") or 0.0),
             angles_used=int(progress.get("angles_used") or 0),
             heldout_error=math.nan if heldout is None else float(heldout),
-            sentence=str((metadata.get("trust") or {}).get("sentence") or ""),
-            warnings=tuple(map(str, metadata.get("warnings") or ())),
+            sentence=printable(str((metadata.get("trust") or {}).get("sentence") or "")),
+            warnings=tuple(printable(str(warning)) for warning in metadata.get("warnings") or ()),
             pixel_size_nm=lengths.voxel if lengths.unit == "nm" else None,
         )
 

@@ -1,4 +1,5 @@
-"""Metadata as JSON takes it: numpy values become plain ones, what is not finite becomes null."""
+"""Metadata as JSON takes it: numpy values become plain ones, what is not finite becomes null, texts are such
+as UTF-8 and every database can hold."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pfitre_service.errors import StoreError
+from pfitre_service.text_output import storable
 
 
 def plain(value: Any, where: str = "metadata") -> Any:
@@ -18,16 +20,18 @@ def plain(value: Any, where: str = "metadata") -> Any:
     Raises:
         StoreError: something in it has no JSON form; the message says where.
     """
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):
+        return storable(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, np.generic | np.ndarray):
         return plain(value.tolist(), where)
     if isinstance(value, PurePath):
-        return str(value)
+        return storable(str(value))
     if isinstance(value, Mapping):
-        return {str(name): plain(item, f"{where}.{name}") for name, item in value.items()}
+        return {storable(str(name)): plain(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     raise StoreError(

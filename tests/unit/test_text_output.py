@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,15 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 import pfitre_service
+from pfitre_service.cli.options import print_json
+from pfitre_service.ingest import DocumentRules, Note, TomogramAssembler
+from pfitre_service.model import TomogramKey
+from pfitre_service.service.doctor import render as show_diagnosis
+from pfitre_service.service.epics_state import Known
 from pfitre_service.service.status import render
-from pfitre_service.text_output import LineFormatter, make_console, printable
+from pfitre_service.service.understanding import Understanding
+from pfitre_service.store.plain import plain
+from pfitre_service.text_output import LineFormatter, make_console, printable, say, storable
 
 HOSTILE = [
     "motor [/x] tripped",
@@ -38,7 +47,7 @@ TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(alphabet=st.characters(exclu
 
 
 def harmless(text: str) -> bool:
-    """Nothing in it but what is seen, line ends, tabs, and colours that the console itself has set."""
+    """Nothing in it but what is seen, line ends, and tabs."""
     return all(sign.isprintable() or sign in "\n\t" for sign in text)
 
 
@@ -49,6 +58,7 @@ def test_what_is_not_to_be_seen_is_shown(text):
     assert "\n" not in shown
     if text.isprintable():
         assert shown == text
+    assert printable("a\xa0b\u3000c") == "a b c"
 
 
 def test_plain_text_of_any_language_stays_and_long_text_is_cut_with_a_word():
@@ -67,6 +77,87 @@ def test_a_console_prints_anything_as_it_is_in_lines_and_tables(text):
     console.print(text)
     console.print(table)
     assert harmless(console.file.getvalue())
+
+
+@given(TEXTS)
+def test_a_text_is_one_line_of_a_console(text):
+    console = make_console()
+    console.file = io.StringIO()
+    console.print(text, soft_wrap=True)
+    assert console.file.getvalue().count("\n") == 1
+
+
+@given(TEXTS)
+def test_lines_of_our_own_may_quote_anything(text):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        say(f"weights {text}:\ngood")
+    assert harmless(out.getvalue())
+    assert out.getvalue().endswith(":\ngood\n")
+
+
+@given(TEXTS)
+def test_json_of_a_command_holds_anything_and_is_read_back(text):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        print_json({"name": text, text: [text, Path("a") / text.replace("\0", "")]})
+    assert out.getvalue().isascii()
+    assert harmless(out.getvalue())
+    assert json.loads(out.getvalue())["name"] == text or text == "name"
+
+
+@given(TEXTS)
+def test_what_is_kept_in_a_catalogue_can_be_written_as_utf_8(text):
+    kept = plain({"sample": text, text: [text]})
+    assert json.loads(json.dumps(kept, ensure_ascii=False).encode("utf-8")) == kept
+    assert "\0" not in str(kept)
+    if not any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
+        assert kept["sample"] == text
+    assert storable("x" * 30, 10) == "x" * 10 + " ... (20 more characters)"
+
+
+@given(TEXTS)
+def test_process_variables_say_it_in_signs_that_are_seen(text):
+    known = Known.of(
+        TomogramKey("a"), {"status": text, "reason": text, "warnings": [text], "trust": {"sentence": text}}
+    )
+    assert all(one.isprintable() for one in (known.status, known.reason, known.sentence, *known.warnings))
+
+
+@given(TEXTS)
+def test_a_run_called_anything_is_understood_and_told_of(text):
+    """As `pfitre doctor` does, whose lines are printed or written as JSON."""
+    understanding = Understanding(DocumentRules(rotation="theta"))
+    data_keys = {"theta": {"dtype": "number", "shape": []}, text: {"dtype": "array", "shape": [4, 4]}}
+    lines = understanding.take(
+        [
+            ("start", {"uid": "a", "sample": text, "plan_name": text, "measurement": text, "pixel_size_nm": text}),
+            ("descriptor", {"uid": "d", "run_start": "a", "name": "primary", "data_keys": data_keys}),
+            ("descriptor", {"uid": text, "run_start": "a", "name": text, "data_keys": data_keys}),
+            (text, {"uid": text}),
+            ("stop", {"run_start": "a", "exit_status": text, "reason": text}),
+        ]
+    )
+    diagnosis = {
+        "source": text,
+        "profile": text,
+        "understood": False,
+        "findings": [],
+        "lines": [asdict(line) for line in lines],
+    }
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        show_diagnosis(diagnosis)
+    assert harmless(out.getvalue())
+
+
+def test_what_is_told_of_a_document_is_short():
+    assembler = TomogramAssembler(DocumentRules(rotation="theta"))
+    assembler.handle("start", {"uid": "a", "sample": "x" * 10**6})
+    data_keys = {"x" * 10**6: {"dtype": "array", "shape": [4, 4]}}
+    descriptor = {"uid": "d", "run_start": "a", "name": "primary", "data_keys": data_keys}
+    actions = assembler.handle("descriptor", descriptor)
+    actions += assembler.handle("stop", {"run_start": "a", "exit_status": "fail", "reason": "y" * 10**6})
+    assert actions
+    assert all(len(action.message) < 1600 for action in actions if isinstance(action, Note))
+    assert all(len(run.reason) < 1600 for run in assembler.counts.recent_runs)
 
 
 @given(TEXTS)

@@ -13,6 +13,14 @@ export function useKey(value) {
   sessionStorage.setItem("pfitre-key", value);
 }
 
+const STEERING = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu;
+
+/** JSON whose texts show what is not to be seen, such as marks that turn the direction of what stands beside them. */
+function parsed(text) {
+  const shown = (sign) => ("\n\t".includes(sign) ? sign : `\\u{${sign.codePointAt(0).toString(16)}}`);
+  return JSON.parse(text, (_, value) => (typeof value === "string" ? value.replace(STEERING, shown) : value));
+}
+
 export const hasKey = () => key != null;
 
 /** A file of this server, read with the key: its content and its name. */
@@ -38,7 +46,7 @@ async function ask(path, parameters, signal) {
 const path = (id = "", name = "") => ["tomograms", encodeURIComponent(id), name].filter(Boolean).join("/");
 
 async function search(where, parameters, signal) {
-  const answer = await (await ask(`search/${where}`, [["omit_links", "true"], ...parameters], signal)).json();
+  const answer = parsed(await (await ask(`search/${where}`, [["omit_links", "true"], ...parameters], signal)).text());
   return answer.data.map((node) => ({ id: node.id, ...node.attributes }));
 }
 
@@ -52,7 +60,7 @@ export async function children(id, signal) {
 }
 
 export async function metadata(id, signal) {
-  const answer = await (await ask(`metadata/${path(id)}`, [["omit_links", "true"]], signal)).json();
+  const answer = parsed(await (await ask(`metadata/${path(id)}`, [["omit_links", "true"]], signal)).text());
   return answer.data.attributes.metadata;
 }
 
@@ -89,7 +97,7 @@ export function follow(id, hear, state) {
       pause = 500;
       state("live");
     };
-    socket.onmessage = (event) => hear(JSON.parse(event.data));
+    socket.onmessage = (event) => hear(parsed(event.data));
     socket.onclose = () => {
       if (stopped) return;
       state("lost");

@@ -12,7 +12,8 @@ import pytest
 
 from pfitre_service.ingest import AddDocument, DocumentRules, OpenTomogram, TomogramAssembler
 from pfitre_service.ingest.angles import AngleTrack
-from pfitre_service.ingest.plain import json_safe, plain_text, quoted
+from pfitre_service.ingest.plain import json_safe, quoted
+from pfitre_service.text_output import storable
 
 LIMIT_S = 2.0
 """Half a second is usual; the rest is for a busy machine."""
@@ -114,7 +115,7 @@ def test_kept_texts_can_be_written_as_utf_8_and_say_what_was_cut():
     kept = json_safe({"sample": "\ud800" + "x" * 10_001, "\udfff": 1})
     assert json.loads(json.dumps(kept, ensure_ascii=False).encode("utf-8")) == kept
     assert kept["sample"].endswith("... (2 more characters)")
-    assert plain_text("short", 10) == "short"
+    assert storable("short", 10) == "short"
 
 
 @pytest.mark.parametrize("value", [TEXT, [TEXT] * 1000, {"a": [TEXT] * 1000}, TEXT.encode(), np.zeros((9, 9)), None])
