@@ -48,7 +48,7 @@ def tomogram(catalog, key):
     return catalog.acquisition_writer(key)
 
 
-def work(worker, until, timeout_s=30.0):
+def work(worker, until, timeout_s=90.0):
     ends_at = time.monotonic() + timeout_s
     while not until():
         assert time.monotonic() < ends_at, "what was worked for did not come"
