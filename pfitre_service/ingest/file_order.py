@@ -70,12 +70,11 @@ def ordered(files: Sequence[Path], table: AngleTable | None, order: Order) -> Or
 
 
 def _by_number(files: Sequence[Path], order: Order) -> list[Path]:
-    natural = sorted(files, key=lambda file: [int(part) for part in _NUMBER.findall(file.name)] or [0])
+    natural = sorted(files, key=_natural)
     if order == "natural":
-        return sorted(files, key=lambda file: _natural(file))
-    last = sorted(files, key=lambda file: int((_NUMBER.findall(file.stem) or ["0"])[-1]))
-    numbers = [int((_NUMBER.findall(file.stem) or ["0"])[-1]) for file in files]
-    unique = len(set(numbers)) == len(numbers)
+        return natural
+    numbers = {file: int((_NUMBER.findall(file.stem) or ["0"])[-1]) for file in files}
+    last, unique = sorted(files, key=numbers.__getitem__), len(set(numbers.values())) == len(files)
     if order == "last":
         if not unique:
             raise InputError(f"{files[0].parent}: the last number in the names is not different in each file")
@@ -88,7 +87,7 @@ def _by_number(files: Sequence[Path], order: Order) -> list[Path]:
             "orders; say --order natural (number by number from the left) or --order last, or give a table with the "
             "columns file, angle"
         )
-    return sorted(files, key=_natural)
+    return natural
 
 
 def _by_table(files: Sequence[Path], table: AngleTable, names: tuple[str, ...]) -> Ordered:
