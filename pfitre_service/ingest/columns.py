@@ -55,8 +55,8 @@ def columns_of(
     return Columns(images, rotation, _frames_each(data_keys[images[0]]), frozenset(outside), streamed, separate)
 
 
-def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRules) -> Columns:
-    """The same for maps scanned point by point. Raises `DocumentError`."""
+def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRules, size: int) -> Columns:
+    """The same for maps of `size` pixels, scanned point by point. Raises `DocumentError`."""
     lacking = [key for key in rules.keys if key not in data_keys]
     if lacking:
         raise DocumentError(
@@ -65,7 +65,7 @@ def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRu
     columns = columns_of(rules.keys, rotation, data_keys)
     shape = data_keys[columns.image].get("shape") or [1]
     pixels = math.prod(size for size in shape if isinstance(size, int) and size > 0)
-    return replace(columns, frames=pixels)
+    return replace(columns, frames=min(pixels, size))  # HXN says samples of the encoder there, several a pixel
 
 
 def _frames_each(data_key: Mapping[str, Any]) -> int:

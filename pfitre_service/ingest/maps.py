@@ -1,8 +1,14 @@
-"""Maps scanned point by point: sums over detectors, divided by the beam, in columns that are equally wide everywhere.
+"""Maps scanned point by point: sums over detectors, divided by the beam, as projections on one axis across the beam.
 
-A stage that turns with the sample moves along the beam as well as across it: a step of one that stands across the beam
-at 0 degrees is cos(angle) wide, of one that stands along it |sin(angle)|. The columns of a tomogram are as wide as
-those of its first map; a map with others is resampled about its middle.
+A stage that turns with the sample moves along the beam as well as across it. With x the position of the stage that
+stands across the beam at 0 degrees, z of the one that stands along it, y of the upright one, and t the angle, the beam
+looks along the line u = x cos(t) + z sin(t) at the height y: as PyXRF (`map_data2D_hxn`) has it for HXN. Columns of
+every map run along u and rows along y, from low to high, whichever stage flew and in whichever direction. So the
+volume's x axis is that of the stage x, its y axis that of the stage z, and its slices rise with the stage y.
+
+The columns of a tomogram are as wide as those of its first map; a map with others is resampled about its middle. The
+middle of a map, not the stage's zero, is the place of the axis: only the stage that flies is told, and alignment in
+between moves the stages to follow the sample.
 """
 
 from __future__ import annotations
@@ -22,8 +28,29 @@ from pfitre_service.ingest.rules import MapRules
 
 _SAME_WIDTH = 1e-3
 """Relative: under a twentieth of a column at the edge of a hundred."""
+_LEAST_FACTOR = 0.01
+"""Of a stage's step, across the beam: at half a degree from the beam's direction it is no scan of the sample."""
 
 Values = FileRows | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelOrder:
+    """How the pixels of a map came, against u and y from low to high."""
+
+    snaked: bool = False
+    """Every other row, from the second on, went against the first."""
+    columns_fall: bool = False
+    """The first row began at the high end of u."""
+    rows_fall: bool = False
+    """The highest row came first."""
+
+    def sort(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(row, column) as scanned, to rows along y and columns along u, both from low to high."""
+        if self.snaked:
+            image = image.copy()
+            image[1::2] = image[1::2, ::-1]
+        return image[:: -1 if self.rows_fall else 1, :: -1 if self.columns_fall else 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,11 +65,12 @@ class ScannedMap:
     """(rows, columns)."""
     scale: float
     """Width of its columns in columns of the tomogram."""
+    order: PixelOrder = PixelOrder()
 
     def evaluate(self, read: Callable[[FileRows], NDArray[np.float64]]) -> NDArray[np.float32]:
-        """(1, row, column). `read` takes values out of files. Raises InputError for values that do not fit.
+        """(1, row, column), both from low to high. `read` takes values out of files.
 
-        A pixel without beam is NaN.
+        A pixel without beam is NaN. Raises InputError for values that do not fit.
         """
         total = self._values(self.parts[0], read)
         for part in self.parts[1:]:
@@ -50,7 +78,7 @@ class ScannedMap:
         if self.divisor is not None:
             beam = self._values(self.divisor, read)
             total = np.divide(total, beam, out=np.full_like(total, np.nan), where=beam > 0)
-        image = total.reshape(self.shape)
+        image = self.order.sort(total.reshape(self.shape))
         if abs(self.scale - 1) > _SAME_WIDTH:
             image = np.stack([_resampled(row, self.scale) for row in image])
         return image.astype(np.float32)[np.newaxis]
@@ -80,21 +108,72 @@ def column_width(start: Mapping[str, Any], rules: MapRules, angle: float) -> flo
     """
     if not rules.range_key:
         return None
+    first, last, count = _columns(start, rules)
+    return abs((last - first) / count * _along_u(start, rules, angle))
+
+
+def pixel_order(start: Mapping[str, Any], rules: MapRules, angle: float | None) -> PixelOrder:
+    """How the pixels of a map at `angle` degrees came; without angle, or a range in the rules, only snakes are known.
+
+    Raises `DocumentError`.
+    """
+    snaked = _snaked(look_up(start, rules.snake_key))
+    if angle is None or not rules.range_key:
+        return PixelOrder(snaked=snaked)
+    first, last, _ = _columns(start, rules)
+    return PixelOrder(
+        snaked=snaked,
+        columns_fall=(last - first) * _along_u(start, rules, angle) < 0,
+        rows_fall=_rows_fall(start, rules),
+    )
+
+
+def _columns(start: Mapping[str, Any], rules: MapRules) -> tuple[float, float, float]:
+    """First and last position, in micrometres and not the same, and number of columns."""
     span = look_up(start, rules.range_key)
-    first, last, count = [finite(value) for value in span[:3]] if isinstance(span, list | tuple) else (None, None, None)
-    if first is None or last is None or not count or first == last:
+    first, last, count = [finite(value) for value in span[:3]] if _is_range(span) else (None, None, None)
+    if first is None or last is None or not count or count < 0 or first == last:
         raise DocumentError(f"expected first, last and number of columns under {rules.range_key!r}, got {quoted(span)}")
+    return first, last, count
+
+
+def _is_range(span: Any) -> bool:
+    return isinstance(span, list | tuple) and len(span) >= 3
+
+
+def _rows_fall(start: Mapping[str, Any], rules: MapRules) -> bool:
+    """Behind the columns may stand first and last position and number of rows."""
+    span = look_up(start, rules.range_key)[3:5]
+    if not span:
+        return False
+    first, last = [finite(value) for value in span] if len(span) == 2 else (None, None)
+    if first is None or last is None:
+        raise DocumentError(f"expected first and last position of rows under {rules.range_key!r}, got {quoted(span)}")
+    return last < first
+
+
+def _along_u(start: Mapping[str, Any], rules: MapRules, angle: float) -> float:
+    """By how much u grows when the fast motor moves by one."""
     motor = look_up(start, rules.motor_key)
+    if not isinstance(motor, str):
+        raise DocumentError(f"expected the name of the fast motor under {rules.motor_key!r}, got {quoted(motor)}")
     factor = 1.0
     if motor in rules.cosine_motors:
-        factor = abs(math.cos(math.radians(angle)))
+        factor = math.cos(math.radians(angle))
     elif motor in rules.sine_motors:
-        factor = abs(math.sin(math.radians(angle)))
-    if factor < 0.01:
+        factor = math.sin(math.radians(angle))
+    if abs(factor) < _LEAST_FACTOR:
         raise DocumentError(
             f"the motor {motor!r} moves along the beam at {angle:g} degrees: that is no map of the sample"
         )
-    return abs(last - first) / count * factor
+    return -factor if motor in rules.reversed_motors else factor
+
+
+def _snaked(value: Any) -> bool:
+    """PyXRF's `pyramid`, or Bluesky's `snaking`: a truth value for each axis, the slow one first."""
+    if isinstance(value, list | tuple) and value:
+        value = value[-1]
+    return value is True or value == "pyramid"
 
 
 def _resampled(row: NDArray[np.float64], scale: float) -> NDArray[np.float64]:

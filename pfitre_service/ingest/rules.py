@@ -33,13 +33,20 @@ class MapRules:
     """Key of the start document with (columns, rows) of a map; points of a path inside are dots."""
     range_key: str = ""
     """Key of the start document with first and last position and number of columns, as HXN's `scan.scan_input`, in
-    micrometres; empty where columns are equally wide at every angle and of no known width."""
+    micrometres; the same of the rows may follow. A range that falls was scanned backwards. Empty where columns are
+    equally wide at every angle and of no known width."""
     motor_key: str = "scan.fast_axis.motor_name"
     """Key of the start document that names the motor which moves along a row."""
     cosine_motors: tuple[str, ...] = ("zpssx", "dssx")
     """Motors that turn with the sample and stand across the beam at 0 degrees: a step of theirs is cos(angle) wide."""
     sine_motors: tuple[str, ...] = ("zpssz", "dssz")
-    """Motors that turn with the sample and stand along the beam at 0 degrees: a step of theirs is |sin(angle)| wide."""
+    """Motors that turn with the sample and stand along the beam at 0 degrees: a step of theirs is sin(angle) wide, and
+    goes the other way at negative angles."""
+    reversed_motors: tuple[str, ...] = ()
+    """Motors of any kind whose positions fall where the others' would rise."""
+    snake_key: str = "fly_type"
+    """Key of the start document that says whether every other row was scanned backwards: `pyramid`, true, or true as
+    the last of several; anything else says no."""
 
     def __post_init__(self) -> None:
         if len(set(self.elements)) != len(self.elements) or not all(map(_SAFE_ELEMENT.fullmatch, self.elements)):
@@ -174,6 +181,11 @@ class DocumentRules:
             raise SettingsError(f"documents: angle_from = {self.angle_from!r} needs {' and '.join(lacking)}")
         if self.angle_from == "stream" and self.role_of(self.angle_stream):
             raise SettingsError(f"documents: angle_stream {self.angle_stream!r} holds frames; use angle_from = 'event'")
+        if self.maps.range_key and self.angle_from != "baseline":
+            raise SettingsError(
+                "documents.maps.range_key goes with angle_from = 'baseline' only: what a step of the stage is across "
+                f"the beam depends on the angle of the whole map; got angle_from {self.angle_from!r}"
+            )
         if self.angle_by_number and len(self.projection_streams) > 1:
             raise SettingsError("documents: angle_match = 'seq_num' needs a single stream of projections")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pfitre_service.errors import DocumentError
@@ -17,9 +19,10 @@ from pfitre_service.ingest.actions import (
     Note,
 )
 from pfitre_service.ingest.counts import RunState, RunSummary, RunTally
-from pfitre_service.ingest.external import rows_of_datum, rows_of_stream_datum
+from pfitre_service.ingest.external import FileSource, rows_of_datum, rows_of_stream_datum
 from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
+from pfitre_service.ingest.maps import map_shape
 from pfitre_service.ingest.plain import json_safe, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run_files import RunFiles, Want
@@ -309,8 +312,16 @@ class Run:
             return self._angle_part(number, rows_of_datum(self._files.source(resource_uid), datum, number, 1))
         if stream is None or self.state != "receiving":
             return []
-        rows = rows_of_datum(self._files.source(resource_uid), datum, number, stream.columns.frames)
+        rows = rows_of_datum(self._source(resource_uid), datum, number, stream.columns.frames)
         return self._part(stream, number, want.key, rows)
+
+    def _source(self, resource_uid: str) -> FileSource:
+        source, maps = self._files.source(resource_uid), self._rules.maps
+        if maps.elements and source.frames_per_index:
+            # HXN's resources count samples of the encoder, several a pixel; the file has one entry a pixel.
+            size = math.prod(map_shape(self._start, maps))
+            return replace(source, frames_per_index=min(source.frames_per_index, size))
+        return source
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pfitre_service.ingest.angles import AnglesAtTimes, AngleTrack, sample_of
 from pfitre_service.ingest.external import FileRows
 from pfitre_service.ingest.images import FrameError, as_angles, as_images
 from pfitre_service.ingest.joining import EVENT
-from pfitre_service.ingest.maps import ScannedMap, column_width, map_shape
+from pfitre_service.ingest.maps import ScannedMap, column_width, map_shape, pixel_order
 from pfitre_service.ingest.plain import finite
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run_notes import RunNotes
@@ -177,6 +177,7 @@ class RunFrames:
             divisor=value(rules.normalise) if rules.normalise else None,
             shape=map_shape(self._start, rules),
             scale=self._tomogram.scale(self.width),
+            order=pixel_order(self._start, rules, self.angle),
         )
 
     def _angles(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,8 +55,9 @@ def stream_of(
     data_keys, with_angle = document["data_keys"], role == "projection" and rules.angle_from == "event"
     rotation = find_rotation(start, document, rules) if with_angle else None
     if rules.maps.elements:
-        map_shape(start, rules.maps)
-        return Stream(name, role, map_columns(rotation, data_keys, rules.maps), _unit_of(rotation, data_keys, rules))
+        size = math.prod(map_shape(start, rules.maps))
+        columns = map_columns(rotation, data_keys, rules.maps, size)
+        return Stream(name, role, columns, _unit_of(rotation, data_keys, rules))
     image = find_image(data_keys, rules)
     separate = _separate(role, rules)
     columns = columns_of((image,), rotation, data_keys, separate)

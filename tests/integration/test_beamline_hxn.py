@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 
-from pfitre_service.twin.beamlines.hxn import ION_CHAMBER, RANGE_UM, hxn_tomography
+from pfitre_service.twin.beamlines.hxn import AT_REST_UM, ION_CHAMBER, RANGE_UM, hxn_tomography
 from pfitre_service.twin.beamlines.raster_sample import RasterSample, raster_sample
 
 
@@ -49,7 +49,10 @@ class Runs:
         dataset = next(kwargs[word] for word in ("det_elem", "column", "field") if word in kwargs)
         with h5py.File(Path(resource["root"]) / resource["resource_path"], "r") as file:
             values: np.ndarray = file[dataset][()]
-        assert list(values.shape) == descriptor["data_keys"][key]["shape"]
+        # As at the beamline: every data key has the shape of the encoder's samples, ten a pixel.
+        samples = len(values) * (1 if resource["spec"] == "PANDA" else 10)
+        assert descriptor["data_keys"][key]["shape"] == [samples]
+        assert resource["resource_kwargs"].get("frame_per_point", samples) == samples
         return values
 
 
@@ -65,9 +68,18 @@ def runs(RE: RunEngine, sample: RasterSample, tmp_path: Path) -> Runs:
     return documents
 
 
-def normalised(runs: Runs, run: str, element: str) -> np.ndarray:
-    sums = sum(runs.pixels(run, f"Det{number}_{element}") for number in (1, 2, 3))
-    return np.asarray(sums / runs.pixels(run, ION_CHAMBER))
+def normalised(runs: Runs, start: dict[str, Any], element: str) -> np.ndarray:
+    """(row, column) as scanned."""
+    sums = sum(runs.pixels(start["uid"], f"Det{number}_{element}") for number in (1, 2, 3))
+    columns, rows = start["shape"]
+    return np.asarray(sums / runs.pixels(start["uid"], ION_CHAMBER)).reshape(rows, columns)
+
+
+def as_pyxrf(runs: Runs, start: dict[str, Any], element: str) -> np.ndarray:
+    """What PyXRF makes of a run: columns are reversed where z flew and the angle is negative."""
+    image = normalised(runs, start, element)
+    backwards = start["scan"]["fast_axis"]["motor_name"].endswith("z") and runs.angle(start["uid"]) < 0
+    return image[:, ::-1] if backwards else image
 
 
 def test_there_is_a_run_for_each_angle_one_twice_and_alignment_in_between(runs, sample):
@@ -83,17 +95,15 @@ def test_there_is_a_run_for_each_angle_one_twice_and_alignment_in_between(runs, 
 
 @pytest.mark.parametrize("element", ["Cu", "Fe", "Ni"])
 def test_sums_over_detectors_divided_by_the_ion_chamber_are_the_line_integrals(runs, sample, element):
-    rows, columns = sample.map_shape
     starts = runs.starts("2D_FLY_PANDA")
-    last = {runs.angle(start["uid"]): start["uid"] for start in starts}  # an angle taken again counts anew
+    last = {runs.angle(start["uid"]): start for start in starts}  # an angle taken again counts anew
     for angle, expected in zip(sample.angles, sample.maps[element], strict=True):
-        found = normalised(runs, last[angle], element).reshape(rows, columns)
+        found = as_pyxrf(runs, last[angle], element)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_angle_that_is_redone_was_wrong_at_first(runs, sample):
-    first = runs.starts("2D_FLY_PANDA")[3]["uid"]
-    found = normalised(runs, first, "Cu").reshape(sample.map_shape)
+    found = as_pyxrf(runs, runs.starts("2D_FLY_PANDA")[3], "Cu")
     assert np.abs(found - sample.maps["Cu"][3]).max() > 0.1 * sample.maps["Cu"][3].max()
 
 
@@ -109,6 +119,34 @@ def test_the_range_is_stretched_so_that_a_column_is_as_wide_at_every_angle(runs,
         assert start["shape"] == [int(count), sample.map_shape[0]]
         moved.add(motor)
     assert moved == {"zpssx", "zpssz"}
+
+
+def test_x_flies_below_45_degrees_and_z_above_about_where_the_stages_stand(runs):
+    for start in runs.of("start"):
+        (fast, *_), angle = start["motors"], runs.angle(start["uid"])
+        assert fast == ("zpssx" if abs(angle) < 44.99 else "zpssz")
+        assert start["scan"]["fast_axis"]["motor_name"] == fast
+        first, last, *_ = start["scan"]["scan_input"]
+        assert (first + last) / 2 == pytest.approx(AT_REST_UM[fast])
+
+
+def test_the_encoder_says_where_the_stage_was_ten_times_a_pixel(runs):
+    start = next(start for start in runs.starts("2D_FLY_PANDA") if runs.angle(start["uid"]) < -45)
+    first, last, columns, *_, rows = start["scan"]["scan_input"]
+    lines = runs.pixels(start["uid"], "inenc1_val").reshape(int(rows), int(columns), 10)
+    assert (lines == lines[:1]).all()  # every row in the same direction
+    step = (last - first) / columns
+    middles = first + step * (np.arange(columns) + 0.5)
+    np.testing.assert_allclose(lines[0].mean(axis=1) / 1000, middles, atol=1e-3)
+
+
+def test_a_scan_set_up_backwards_mirrors_its_columns(RE, sample, tmp_path, runs):
+    backwards = Runs()
+    RE(hxn_tomography(sample, tmp_path, redone=3, backwards=True), backwards)
+    for start, other in zip(runs.starts("2D_FLY_PANDA"), backwards.starts("2D_FLY_PANDA"), strict=True):
+        first, last, *rest = start["scan"]["scan_input"]
+        assert other["scan"]["scan_input"] == pytest.approx([last, first, *rest])
+        np.testing.assert_array_equal(normalised(backwards, other, "Fe"), normalised(runs, start, "Fe")[:, ::-1])
 
 
 def test_an_alignment_run_has_the_same_data_keys_but_one_line(runs, sample):

@@ -91,6 +91,16 @@ def test_maps_are_the_line_integrals_and_the_redone_angle_replaces_the_first(sca
         np.testing.assert_allclose(np.stack([image for _, image in valid]), sample.maps[element], rtol=1e-4, atol=1e-5)
 
 
+def test_columns_taken_backwards_come_out_the_same(scan, sample, RE, rules_of_profile, tmp_path):
+    documents: list[tuple[str, dict[str, Any]]] = []
+    plan = hxn_tomography(sample, tmp_path, redone=None, backwards=True)
+    RE(plan, lambda name, document: documents.append((name, document)))
+    maps = Scan(documents, rules_of_profile("hxn-xrf", tmp_path)).maps()
+    for element, found in zip(ELEMENTS, maps.values(), strict=True):
+        images = [image for _, image in sorted(found.values(), key=lambda pair: pair[0])]
+        np.testing.assert_allclose(np.stack(images), sample.maps[element], rtol=1e-4, atol=1e-5)
+
+
 def test_the_tomograms_are_complete_when_no_run_has_come_for_a_while(scan, sample):
     assert scan.of(CloseTomogram) == []
     assert scan.assembler.expire(0.0) == []

@@ -1,12 +1,41 @@
 """Fluorescence tomography at HXN (NSLS-II 3-ID): one run for each angle, alignment runs in between.
 
-The documents are those of the beamline's `fly2dpd` plan and its PandA flyer: the sums of each detector and element, the
-scaler and the encoders are one array an angle, one entry a pixel, in files; one event comes when the angle ends. The
-angle stands in the stream `baseline`.
+Written from what is published: the plans of `NSLS2/hxn-profile-collection` (`72-json-plans.py` for which stage flies
+and how far, `93-scanplan-panda.py` for the order of pixels and the documents) and PyXRF (`map_data2D_hxn` for the place
+of a pixel across the beam).
 
-The fast stage turns with the sample, so its range is stretched, by 1/cos(angle) for `zpssx` and, beyond 45 degrees, by
-1/|sin(angle)| for `zpssz`: across the beam it is the same at every angle. A column of the map is hence
-`(x1 - x0) / nx * cos(angle)` (or `|sin(angle)|`) wide, the same at every angle.
+Coordinates
+-----------
+The stages x (`zpssx`), y (`zpssy`) and z (`zpssz`) stand on the rotation `zpsth` (angle t) and turn with the sample. A
+point of the sample is named by the stage positions (x, y, z), in micrometres, that bring it to where the beam crosses
+the axis. PyXRF multiplies the positions of a flying x by cos(t) and those of a flying z by sin(t), and takes the two
+for the same coordinate; at negative angles, where z sin(t) falls while z rises, it reverses the columns of z, so that
+tomography takes all columns as they are. So with the stages at (x, y, z) the beam looks along the line
+
+    u = x cos(t) + z sin(t),  v = y
+
+that is, a pixel is the integral over the points (x', y', z') with x' cos(t) + z' sin(t) = u and y' = v. In a
+`RasterSample` u grows with the column and v with the row: its volume's x is the stage's x, its y the stage's z.
+
+Which stage flies
+-----------------
+x where |t| < 44.99 degrees, its range divided by cos(t); else z, its range divided by |sin(t)|. The range across the
+beam, `RANGE_UM`, is hence the same at every angle, and the width of a column `(x1 - x0) / nx` times cos(t) or |sin(t)|.
+
+Order of pixels
+---------------
+Row after row, each in the same direction: the stage flies back between rows without a measurement (`fly_type` "grid").
+Pixel i of a row is taken on the way from i to i + 1 steps of `(x1 - x0) / nx` behind x0, row j at j steps of
+`(y1 - y0) / ny` behind y0. `scan_input` is (x0, x1, nx, y0, y1, ny) as the stages count, so its middle is where the
+stages stood (`AT_REST_UM`) when the scan began. As x0 < x1 also for z at negative angles, those rows come with u
+falling; x0 > x1 turns that round.
+
+Documents
+---------
+Those of the plan `fly2dpd` and its PandA flyer: the sums of each detector and element, the scaler and the encoders are
+one array an angle, in files; one event comes when the angle ends. The angle stands in the stream `baseline`. Encoders
+have ten samples a pixel, and the number of samples stands as the shape of every data key and as `frame_per_point`,
+although sums and scalers have one entry a pixel.
 """
 
 from __future__ import annotations
@@ -34,45 +63,76 @@ DETECTOR_SHARE = (0.30, 0.36, 0.34)
 ION_CHAMBER = "sclr1_ch4"
 RANGE_UM = (4.8, 0.8)
 """Width and height that a map covers across the beam."""
+AT_REST_UM = {"zpssx": 0.75, "zpssy": -0.25, "zpssz": -0.5}
+"""Where the stages stand when the middle of the sample is in the beam."""
+SAMPLES_A_PIXEL = 10
+"""Of the encoders."""
+_SWITCH_DEGREES = 44.99
 _DWELL_S = 0.05
 _DRIFT = 5
 """Columns by which the sample stands aside at the angle that is redone."""
 
 
-def hxn_tomography(sample: RasterSample, folder: Path, *, redone: int | None = 3, align_every: int = 5) -> Plan:
+def hxn_tomography(
+    sample: RasterSample, folder: Path, *, redone: int | None = 3, align_every: int = 5, backwards: bool = False
+) -> Plan:
     """All angles of the sample, with an alignment run before every `align_every` of them.
 
-    redone: place of an angle at which the sample had moved, and which is therefore taken again at the end; None for a
-    scan in which nothing went wrong.
+    Parameters
+    ----------
+    sample
+        Its maps are (angle, row, column), with u along columns and v along rows.
+    folder
+        Where the files of the detectors are written.
+    redone
+        Place of an angle at which the sample had moved, and which is therefore taken again at the end; None for a scan
+        in which nothing went wrong.
+    align_every
+        Number of angles between alignment runs.
+    backwards
+        The operator has exchanged first and last position of the fast stage.
+
+    Yields
+    ------
+    Msg
+        For the RunEngine.
     """
     theta = AngleSignal(name="zpsth", value=0.0)
     for place, angle in enumerate(sample.angles):
         yield from bps.mv(theta, float(angle))
         if place % align_every == 0:
             yield from alignment_run(sample, place, theta, folder)
-        yield from map_run(sample, place, theta, folder, shift=_DRIFT if place == redone else 0)
+        shift = _DRIFT if place == redone else 0
+        yield from map_run(sample, place, theta, folder, shift=shift, backwards=backwards)
     if redone is not None:
         yield from bps.mv(theta, float(sample.angles[redone]))
-        yield from map_run(sample, redone, theta, folder)
+        yield from map_run(sample, redone, theta, folder, backwards=backwards)
 
 
-def map_run(sample: RasterSample, place: int, theta: AngleSignal, folder: Path, *, shift: int = 0) -> Plan:
+def map_run(
+    sample: RasterSample, place: int, theta: AngleSignal, folder: Path, *, shift: int = 0, backwards: bool = False
+) -> Plan:
     """One run: the map at one angle; `shift` moves the sample by so many columns."""
-    pixels = {name: np.roll(values, shift, axis=1).ravel() for name, values in _signals(sample, place).items()}
     rows, columns = sample.map_shape
-    fast, stretch = _fast_axis(float(sample.angles[place]))
-    half_x, half_y = RANGE_UM[0] * stretch / 2, RANGE_UM[1] / 2
-    scan_input = [-half_x, half_x, float(columns), -half_y, half_y, float(rows)]
+    angle = float(sample.angles[place])
+    fast, stretch = _fast_stage(angle)
+    x = _range(fast, RANGE_UM[0] * stretch, backwards)
+    y = _range("zpssy", RANGE_UM[1])
+    seen = np.ix_(_rows_at(_rows_of(y, rows), sample), _columns_at(_flight(x, columns), fast, angle, sample))
+    pixels = {name: np.roll(map_, shift, axis=1)[seen].ravel() for name, map_ in _signals(sample, place).items()}
+    scan_input = [*x, float(columns), *y, float(rows)]
     return (yield from _run("2D_FLY_PANDA", [fast, "zpssy"], scan_input, [columns, rows], pixels, theta, folder))
 
 
 def alignment_run(sample: RasterSample, place: int, theta: AngleSignal, folder: Path) -> Plan:
-    """One run: a single line across the sample, by which the operator finds its middle."""
-    line = sample.map_shape[0] // 2
-    pixels = {name: values[line] for name, values in _signals(sample, place).items()}
-    columns = sample.map_shape[1]
-    scan_input = [-RANGE_UM[0] / 2, RANGE_UM[0] / 2, float(columns)]
-    return (yield from _run("1D_FLY_PANDA", ["zpssx"], scan_input, [columns], pixels, theta, folder))
+    """One run: a single line across the sample, by which the operator finds its middle; its range is not stretched."""
+    rows, columns = sample.map_shape
+    angle = float(sample.angles[place])
+    fast, _ = _fast_stage(angle)
+    x = _range(fast, RANGE_UM[0])
+    seen = _columns_at(_flight(x, columns), fast, angle, sample)
+    pixels = {name: map_[rows // 2, seen] for name, map_ in _signals(sample, place).items()}
+    return (yield from _run("1D_FLY_PANDA", [fast], [*x, float(columns)], [columns, 1], pixels, theta, folder))
 
 
 def _signals(sample: RasterSample, place: int) -> dict[str, NDArray[np.float32]]:
@@ -86,11 +146,47 @@ def _signals(sample: RasterSample, place: int) -> dict[str, NDArray[np.float32]]
     return sums | {ION_CHAMBER: beam}
 
 
-def _fast_axis(angle: float) -> tuple[str, float]:
-    """Name of the stage that scans across the beam at `angle` degrees, and how far its range is stretched."""
-    if abs(angle) <= 45:
+def _fast_stage(angle: float) -> tuple[str, float]:
+    """Name of the stage that flies at `angle` degrees, and how far its range is stretched."""
+    if abs(angle) < _SWITCH_DEGREES:
         return "zpssx", 1 / float(np.cos(np.deg2rad(angle)))
     return "zpssz", 1 / abs(float(np.sin(np.deg2rad(angle))))
+
+
+def _range(stage: str, length: float, backwards: bool = False) -> tuple[float, float]:
+    """First and last position of a scan about where the stage stands."""
+    half = -length / 2 if backwards else length / 2
+    return AT_REST_UM[stage] - half, AT_REST_UM[stage] + half
+
+
+def _flight(span: tuple[float, float], count: int) -> NDArray[np.float64]:
+    """(pixel,) where the fast stage is in the middle of each pixel."""
+    first, last = span
+    return first + (np.arange(count) + 0.5) * (last - first) / count
+
+
+def _rows_of(span: tuple[float, float], count: int) -> NDArray[np.float64]:
+    """(row,) where the slow stage stands."""
+    first, last = span
+    return first + np.arange(count) * (last - first) / count
+
+
+def _columns_at(positions: NDArray[np.float64], fast: str, angle: float, sample: RasterSample) -> NDArray[np.int64]:
+    """(pixel,) columns of the sample's maps that the beam meets; the other stage stands where it is at rest."""
+    columns = sample.map_shape[1]
+    radians = np.deg2rad(angle)
+    u = (positions - AT_REST_UM[fast]) * (np.cos(radians) if fast == "zpssx" else np.sin(radians))
+    return _nearest(u / RANGE_UM[0] * columns + (columns - 1) / 2, columns)
+
+
+def _rows_at(positions: NDArray[np.float64], sample: RasterSample) -> NDArray[np.int64]:
+    """(row,) rows of the sample's maps, the lowest of which is where the scan begins."""
+    rows = sample.map_shape[0]
+    return _nearest((positions - AT_REST_UM["zpssy"]) / RANGE_UM[1] * rows + rows / 2, rows)
+
+
+def _nearest(places: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    return np.clip(np.rint(places), 0, count - 1).astype(np.int64)
 
 
 def _run(
@@ -118,7 +214,7 @@ def _run(
     numbered = {f"motor{number}": motor for number, motor in enumerate(motors, start=1)}
     plan = "fly2dpd" if len(motors) == 2 else "fly1dpd"
     start = {"plan_name": plan, "sample": "chip", "scan": scan, "motors": motors, "shape": shape}
-    flyer = PandaFlyer(pixels, folder)
+    flyer = PandaFlyer(pixels, _encoder(scan_input), folder)
 
     @bpp.baseline_decorator([theta])  # type: ignore[untyped-decorator]
     @bpp.run_decorator(md=start | numbered | {"fly_type": "grid"})  # type: ignore[untyped-decorator]
@@ -130,25 +226,30 @@ def _run(
     return (yield from scanned())
 
 
+def _encoder(scan_input: list[float]) -> NDArray[np.int32]:
+    """(sample,) the fast stage's encoder, in nanometres."""
+    first, last, columns = scan_input[:3]
+    line = _flight((first, last), int(columns) * SAMPLES_A_PIXEL) * 1000
+    return np.tile(np.rint(line).astype(np.int32), int(scan_input[5]) if len(scan_input) > 3 else 1)
+
+
 class PandaFlyer(Device):  # type: ignore[misc]  # ophyd has no types
     """HXN's flyer: three files a run, for the fluorescence, the scaler and the PandA box."""
 
-    def __init__(self, pixels: Mapping[str, NDArray[np.float32]], folder: Path) -> None:
-        """pixels: by data key (pixel,) in the order of the scan, row after row."""
+    def __init__(self, pixels: Mapping[str, NDArray[np.float32]], encoder: NDArray[np.int32], folder: Path) -> None:
+        """pixels: by data key (pixel,) in the order of the scan, row after row; encoder: (sample,), several a pixel."""
         super().__init__(name="PandaFlyer")
-        count = len(next(iter(pixels.values())))
-        steps = np.arange(count, dtype=np.int32)
         sums = {key: values for key, values in pixels.items() if key.startswith("Det")}
         scaler = {key: values for key, values in pixels.items() if key not in sums}
         self._files = [
-            _File("PANDA", "field", {"inenc1_val": ("INENC1.VAL.Value", steps)}),
+            _File("PANDA", "field", {"inenc1_val": ("INENC1.VAL.Value", encoder)}),
             _File("SIS_HDF51_FLY_STREAM_V1", "column", {key: (key, values) for key, values in scaler.items()}),
             _File("ROI_HDF5_FLY", "det_elem", {key: (key, values) for key, values in sums.items()}),
         ]
         self._folder = folder.resolve()
         self._documents: list[tuple[str, dict[str, Any]]] = []
         self._datums: dict[str, str] = {}
-        self._count = count
+        self._samples = len(encoder)
 
     def kickoff(self) -> Status:
         return done(self)
@@ -188,13 +289,13 @@ class PandaFlyer(Device):  # type: ignore[misc]  # ophyd has no types
         with h5py.File(path, "w", libver="latest") as handle:
             for dataset, values in file.datasets.values():
                 handle[dataset] = values
-        arguments = {} if file.spec == "PANDA" else {"frame_per_point": self._count}
+        arguments = {"frame_per_point": self._samples} if file.selector == "column" else {}
         resource, factory = resource_factory(file.spec, "/", str(path), arguments, "posix")
         return resource, factory
 
     def _data_key(self, file: _File, key: str) -> dict[str, Any]:
         values = file.datasets[key][1]
-        kind = {"dtype": "array", "dtype_str": values.dtype.str, "shape": [self._count]}
+        kind = {"dtype": "array", "dtype_str": values.dtype.str, "shape": [self._samples]}
         return kind | {"source": file.spec, "external": "FILESTORE:" if file.spec == "PANDA" else "FileStore:"}
 
 
