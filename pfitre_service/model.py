@@ -71,6 +71,8 @@ class Frame:
     """The stream of the event: with run uid, seq_num and part it names the frame, wherever it came from."""
     part: int = 0
     """Which frame of its event it is, from 0."""
+    event_uid: str = ""
+    """Of the document that brought it: a point that is taken again has the number of the first take and another uid."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from pfitre_service.ingest.actions import (
     Note,
     OpenTomogram,
     ReadFrames,
+    RetakeFrames,
     WithdrawRun,
 )
 from pfitre_service.ingest.angles import AngleNotKnownYetError
@@ -52,6 +53,7 @@ __all__ = [
     "Note",
     "OpenTomogram",
     "ReadFrames",
+    "RetakeFrames",
     "RunSummary",
     "Source",
     "SourceCounts",

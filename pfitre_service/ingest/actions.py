@@ -78,6 +78,17 @@ class WithdrawRun:
 
 
 @dataclass(frozen=True, slots=True)
+class RetakeFrames:
+    """An event was taken again: of its frames only those of the event `event_uid`, which follow, count."""
+
+    key: TomogramKey
+    run_uid: str
+    stream: str
+    seq_num: int
+    event_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddDocument:
     """One more stream or file of an open tomogram was announced; kept so that the run can be resumed."""
 
@@ -123,6 +134,8 @@ class ReadFrames:
     """Where they lie, or how they are found; or degrees, one for each frame or one for all."""
     degrees_per_unit: float
     """Of the angles in the file."""
+    event_uid: str = ""
+    """As in `Frame`."""
 
     @property
     def count(self) -> int:
@@ -174,6 +187,7 @@ Action: TypeAlias = (
     | ReadFrames
     | EndRun
     | WithdrawRun
+    | RetakeFrames
     | CloseTomogram
     | AbandonTomogram
     | Note

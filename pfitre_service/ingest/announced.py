@@ -28,7 +28,7 @@ def frames_of(job: ReadFrames, files: FrameFiles) -> tuple[Frame, ...]:
             images = job.images
     angles = _angles(job, len(images), files)
     return tuple(
-        Frame(image, job.role, float(angle), job.seq_num, job.time, job.run_uid, job.stream, part)
+        Frame(image, job.role, float(angle), job.seq_num, job.time, job.run_uid, job.stream, part, job.event_uid)
         for part, (image, angle) in enumerate(zip(images, angles, strict=True))
     )
 

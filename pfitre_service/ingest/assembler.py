@@ -129,14 +129,14 @@ class TomogramAssembler:
         start: dict[str, Any],
         descriptors: Iterable[dict[str, Any]],
         resources: Iterable[dict[str, Any]],
-        stored: Iterable[tuple[str, int]],
+        stored: Iterable[tuple[str, int, str]],
         shape: tuple[int, int] | None = None,
     ) -> list[Action]:
         """Go on with a tomogram that was open when the process ended.
 
         `start`, `descriptors` and `resources` are documents as `OpenTomogram`, `AddRun` and `AddDocument` gave them
-        out; `stored` the (stream, seq_num) of every frame of that run that is in the store: these count as received,
-        and are duplicates when they come again; `shape` the (rows, columns) of the stored frames.
+        out; `stored` the (stream, seq_num, event uid) of every frame of that run that is in the store: these count as
+        received, and are duplicates when they come again; `shape` the (rows, columns) of the stored frames.
         The actions it returns repeat the opening, so that the caller sees what it sees for a new run.
         """
         actions = self.handle("start", start)
@@ -170,6 +170,7 @@ class TomogramAssembler:
             documents=dict(self._tally.documents),
             frames={str(role): count for role, count in tally.ended.frames.items()},
             duplicates=self._tally.duplicates + tally.ended.duplicates,
+            retaken=tally.ended.retaken,
             late=tally.ended.late,
             missing=tally.ended.missing.total(),
             refused=dict(tally.ended.refused),

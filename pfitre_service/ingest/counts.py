@@ -24,6 +24,8 @@ class TomogramCounts:
     darks: int
     duplicates: int
     """Events that came again and were left out."""
+    retaken: int
+    """Events that a resumed plan took again: what was taken last counts."""
     late: int
     """Events that came after one with a higher number, and filled their gap."""
     missing: dict[str, int]
@@ -57,6 +59,8 @@ class IngestCounts:
     """Role to the number of frames accepted."""
     duplicates: int
     """Documents (start, descriptor, event, stop) that came again."""
+    retaken: int
+    """Events that were taken again, of which the last take counts."""
     late: int
     missing: int
     """Events that never came, over closed and open runs."""
@@ -97,6 +101,7 @@ class RunTally:
 
     frames: Counter[Role] = field(default_factory=Counter)
     duplicates: int = 0
+    retaken: int = 0
     late: int = 0
     missing: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -105,6 +110,7 @@ class RunTally:
         """Take in the sums of a run that ended; stream names are not kept, so that this stays small for ever."""
         self.frames.update(other.frames)
         self.duplicates += other.duplicates
+        self.retaken += other.retaken
         self.late += other.late
         self.missing["all"] += other.missing.total()
         self.refused.update(other.refused)
@@ -116,6 +122,7 @@ class RunTally:
             flats=self.frames["flat"],
             darks=self.frames["dark"],
             duplicates=self.duplicates,
+            retaken=self.retaken,
             late=self.late,
             missing={stream: count for stream, count in self.missing.items() if count},
             refused=dict(self.refused),

@@ -16,12 +16,12 @@ _MAX_VALUES = 1_000_000
 
 
 def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The events of an `event_page`, each with `descriptor`, `seq_num`, `time`, `timestamps` and `data`.
+    """The events of an `event_page`, each with `uid`, `descriptor`, `seq_num`, `time`, `timestamps` and `data`.
 
     A column that is shorter than the page's list of numbers leaves its key out of the last events.
     Raises `DocumentError` when the page has no list of numbers or no table of columns, or too many rows.
     """
-    numbers, times = _column(page.get("seq_num")), _column(page.get("time"))
+    numbers, times, uids = (_column(page.get(key)) for key in ("seq_num", "time", "uid"))
     data = page.get("data")
     if numbers is None or not isinstance(data, Mapping):
         raise DocumentError("an event_page needs a list `seq_num` and a table `data` of lists")
@@ -29,6 +29,7 @@ def events_of(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     _check(page, "descriptor", numbers, len(columns) + len(stamps))
     for row, number in enumerate(numbers):
         yield {
+            "uid": uids[row] if uids is not None and row < len(uids) else None,
             "descriptor": page.get("descriptor"),
             "seq_num": number,
             "time": times[row] if times is not None and row < len(times) else None,

@@ -17,6 +17,7 @@ _MAX_TEXT = 10_000
 _MAX_TEXTS = 1_000_000
 """Characters of a whole document."""
 _MAX_QUOTED = 60
+_MAX_UID = 200
 _NUMBERS = (int, float, complex, np.number, np.bool_)
 _LEFT_OUT = "(left out: too large)"
 
@@ -54,6 +55,12 @@ def look_up(document: Mapping[str, Any], path: str) -> Any:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def origin_of(document: Mapping[str, Any]) -> str:
+    """The uid of a document as it can be stored; "" where it has none."""
+    uid = document.get("uid")
+    return storable(uid, _MAX_UID) if isinstance(uid, str) else ""
 
 
 class _Converter:

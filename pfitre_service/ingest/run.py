@@ -23,7 +23,7 @@ from pfitre_service.ingest.external import FileSource, rows_of_datum, rows_of_st
 from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
 from pfitre_service.ingest.maps import map_shape
-from pfitre_service.ingest.plain import json_safe, quoted, whole
+from pfitre_service.ingest.plain import json_safe, origin_of, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.run_files import RunFiles, Want
 from pfitre_service.ingest.run_frames import RunFrames, value_of
@@ -108,9 +108,13 @@ class Run:
         if number is None or not 1 <= number <= self._join(stream).seen.highest + _MAX_AHEAD:
             message = f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}"
             return self._notes.refuse(stream, FrameError("malformed", message))
-        actions = self._part(stream, number, EVENT, document)
+        uid = origin_of(document)
+        if self._join(stream).knows(number, EVENT, uid):
+            self.tally.duplicates += 1
+            return []
+        actions = self._part(stream, number, EVENT, document, uid)
         for key in sorted(stream.columns.in_files - stream.columns.by_stream):
-            actions += self._named(Want(descriptor_uid, number, key), document)
+            actions += self._named(Want(descriptor_uid, number, key, uid), document)
         return actions
 
     def resource(self, uid: str, document: Mapping[str, Any]) -> list[Action]:
@@ -138,7 +142,7 @@ class Run:
         actions: list[Action] = []
         for number, rows in rows_of_stream_datum(source, document, frames):
             self._check_number(number, self._join(stream))
-            actions += self._part(stream, number, key, rows)
+            actions += self._part(stream, number, key, rows, origin_of(document))
         return actions
 
     def stop(self, document: Mapping[str, Any]) -> list[Action]:
@@ -150,7 +154,7 @@ class Run:
         self._frames.track.close()
         if self.state != "receiving":
             return self._end_without_tomogram(status, reason)
-        actions = [*self._frames.never_known(), *self._notes.at_the_end(self._joins)]
+        actions = [*self._frames.never_known(), *self._begun_again(), *self._notes.at_the_end(self._joins)]
         ends: dict[ExitStatus, RunState] = {"success": "complete", "abort": "aborted", "fail": "failed"}
         self.state, self._reason = ends[status], reason
         if self.tomogram.joined is not None:
@@ -169,16 +173,18 @@ class Run:
             return [note, *map(EndRun, self.tomogram.keys)]
         return [note, *self._abandon_tomogram(reason)]
 
-    def resume(self, stored: Iterable[tuple[str, int]], shape: tuple[int, int] | None) -> None:
-        """Take note of the frames that are stored already, by (stream, seq_num): they count as received."""
+    def resume(self, stored: Iterable[tuple[str, int, str]], shape: tuple[int, int] | None) -> None:
+        """Take note of the frames that are stored already, by (stream, seq_num, event uid): they count as received."""
         self._frames.shape = shape
-        for name, number in stored:
+        for name, number, origin in stored:
             role = self._rules.role_of(name)
             if role is not None:
+                stream = self._stream_named(name)
+                lacking = EventJoin(frozenset({EVENT}))
+                join = self._joins.setdefault(name, lacking) if stream is None else self._join(stream)
+                join.was_stored(number, origin)
                 self.tally.frames[role] += 1
-                seen = self._joins.setdefault(name, EventJoin(frozenset({EVENT}))).seen
-                seen.add(number)
-                self.tally.missing[name] = seen.missing()
+                self.tally.missing[name] = join.seen.missing()
 
     def summary(self) -> RunSummary:
         """This run for the status display."""
@@ -246,8 +252,8 @@ class Run:
         if number is None or number < 1:
             raise DocumentError(f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}")
         if stream.in_files:
-            return self._named(Want(descriptor_uid, number, stream.key), document)
-        return self._angle_part(number, value_of(document, stream.key))
+            return self._named(Want(descriptor_uid, number, stream.key, origin_of(document)), document)
+        return self._angle_part(number, value_of(document, stream.key), origin_of(document))
 
     def _angle_rows(
         self, stream: AngleStream, key: str, resource_uid: str, document: Mapping[str, Any]
@@ -256,19 +262,22 @@ class Run:
             return []
         actions: list[Action] = []
         for number, rows in rows_of_stream_datum(self._files.source(resource_uid), document, 1):
-            actions += self._angle_part(number, rows)
+            actions += self._angle_part(number, rows, origin_of(document))
         return actions
 
-    def _angle_part(self, number: int, value: Any) -> list[Action]:
+    def _angle_part(self, number: int, value: Any, origin: str) -> list[Action]:
         """The angle of the projection `number`, whose own stream may not have been described yet."""
         name = self._rules.projection_streams[0]
-        stream = next((one for one in self._streams.values() if isinstance(one, Stream) and one.name == name), None)
+        stream = self._stream_named(name)
         if stream is not None:
             self._check_number(number, self._join(stream))
-            return self._part(stream, number, ANGLE, value)
+            return self._part(stream, number, ANGLE, value, origin)
         self._check_number(number, self._joins.setdefault(name, EventJoin(frozenset({ANGLE, EVENT}))))
-        self._joins[name].add(number, ANGLE, value)
+        self._joins[name].add(number, ANGLE, value, origin)
         return []
+
+    def _stream_named(self, name: str) -> Stream | None:
+        return next((one for one in self._streams.values() if isinstance(one, Stream) and one.name == name), None)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -282,19 +291,18 @@ class Run:
         join.needs = stream.columns.parts
         return join
 
-    def _part(self, stream: Stream, number: int, name: str, value: Any) -> list[Action]:
+    def _part(self, stream: Stream, number: int, name: str, value: Any, origin: str) -> list[Action]:
         """One part of an event; its frames when it is whole."""
         join = self._join(stream)
-        added = join.add(number, name, value)
+        added = join.add(number, name, value, origin)
         self.tally.missing[stream.name] = join.seen.missing()
         if added is None:
             return []
-        arrival, parts = added
-        if arrival == "duplicate":
+        if added.arrival == "duplicate":
             self.tally.duplicates += name in (EVENT, stream.columns.image)
             return []
-        self.tally.late += arrival == "late"
-        return self._frames.whole(stream, number, parts)
+        self.tally.late += added.arrival == "late"
+        return self._frames.whole(stream, number, added)
 
     def _named(self, want: Want, document: Mapping[str, Any]) -> list[Action]:
         """The datum that an event names, if it has come; else it is waited for."""
@@ -309,11 +317,12 @@ class Run:
     def _datum_part(self, want: Want, resource_uid: str, datum: Mapping[str, Any]) -> list[Action]:
         stream, number = self._streams[want.descriptor_uid], want.seq_num
         if isinstance(stream, AngleStream):
-            return self._angle_part(number, rows_of_datum(self._files.source(resource_uid), datum, number, 1))
+            rows = rows_of_datum(self._files.source(resource_uid), datum, number, 1)
+            return self._angle_part(number, rows, want.event_uid)
         if stream is None or self.state != "receiving":
             return []
         rows = rows_of_datum(self._source(resource_uid), datum, number, stream.columns.frames)
-        return self._part(stream, number, want.key, rows)
+        return self._part(stream, number, want.key, rows, want.event_uid)
 
     def _source(self, resource_uid: str) -> FileSource:
         source, maps = self._files.source(resource_uid), self._rules.maps
@@ -324,6 +333,14 @@ class Run:
         return source
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _begun_again(self) -> Iterator[Action]:
+        """Events that were to be taken again and of which not all came: what was taken first was given up, too."""
+        for name, join in self._joins.items():
+            stream = self._stream_named(name)
+            if stream is not None:
+                for number in join.begun_again():
+                    yield from self._frames.retaken(stream, number, "")
 
     def _announced(self, counts: Any) -> Iterator[tuple[str, int]]:
         """Streams with frames, and how many events of each the stop document says there were."""

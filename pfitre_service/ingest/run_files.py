@@ -21,6 +21,13 @@ class Want:
     descriptor_uid: str
     seq_num: int
     key: str
+    event_uid: str = ""
+    """Of the event that refers to it, which is another one when a point is taken again."""
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What every take of this value has in common."""
+        return self.descriptor_uid, self.seq_num, self.key
 
 
 class RunFiles:
@@ -35,6 +42,8 @@ class RunFiles:
         """Datums that no event has named yet: datum_id to the uid of its resource and the document."""
         self._wanted: dict[str, Want] = {}
         """Datums that an event has named and that have not come."""
+        self._named_for: dict[tuple[str, int, str], str] = {}
+        """The same, by what they are wanted for."""
 
     def announce(self, uid: str, document: Mapping[str, Any]) -> None:
         """Take in a resource or stream_resource. Raises `DocumentError` when there are too many."""
@@ -64,6 +73,7 @@ class RunFiles:
             raise DocumentError(f"expected a text as datum_id, got {quoted(datum_id)}")
         wanted = self._wanted.pop(datum_id, None)
         if wanted is not None:
+            self._named_for.pop(wanted.place, None)
             return wanted
         if datum_id in self._datums:
             self.duplicates += 1
@@ -73,10 +83,15 @@ class RunFiles:
         return None
 
     def named(self, datum_id: str, want: Want) -> tuple[str, Mapping[str, Any]] | None:
-        """The resource and document of a datum that an event names, if it has come; else it is waited for."""
+        """The resource and document of a datum that an event names, if it has come; else it is waited for.
+
+        What an earlier take of the same event named is waited for no longer.
+        """
+        self._wanted.pop(self._named_for.pop(want.place, ""), None)
         known = self._datums.pop(datum_id, None)
         if known is None:
             if len(self._wanted) >= _MAX_DATUMS:
                 raise DocumentError(f"{_MAX_DATUMS} events of one run wait for their datums")
             self._wanted[datum_id] = want
+            self._named_for[want.place] = datum_id
         return known

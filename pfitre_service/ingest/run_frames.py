@@ -10,11 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.actions import Action, AddFrames, AddReferences, Note, ReadFrames, WithdrawRun
+from pfitre_service.ingest.actions import (
+    Action,
+    AddFrames,
+    AddReferences,
+    Note,
+    ReadFrames,
+    RetakeFrames,
+    WithdrawRun,
+)
 from pfitre_service.ingest.angles import AnglesAtTimes, AngleTrack, sample_of
 from pfitre_service.ingest.external import FileRows
 from pfitre_service.ingest.images import FrameError, as_angles, as_images
-from pfitre_service.ingest.joining import EVENT
+from pfitre_service.ingest.joining import EVENT, Whole
 from pfitre_service.ingest.maps import ScannedMap, column_width, map_shape, pixel_order
 from pfitre_service.ingest.plain import finite
 from pfitre_service.ingest.rules import DocumentRules
@@ -49,7 +57,7 @@ class RunFrames:
         self._rules = rules
         self._tomogram = tomogram
         self._notes = notes
-        self._held: list[tuple[Stream, int, Parts]] = []
+        self._held: list[tuple[Stream, int, Whole]] = []
         """Whole events that wait for the baseline."""
 
     def take_angle(self, document: Mapping[str, Any], degrees_per_unit: float) -> list[Action]:
@@ -71,22 +79,28 @@ class RunFrames:
             return None
         return column_width(self._start, self._rules.maps, self.angle)
 
-    def whole(self, stream: Stream, number: int, parts: Parts) -> list[Action]:
+    def whole(self, stream: Stream, number: int, event: Whole) -> list[Action]:
         """All of an event has come: what is to be done with it."""
         if stream.role == "projection" and self._rules.angle_from == "baseline" and self.angle is None:
             if len(self._held) >= _MAX_HELD:
                 raise DocumentError(f"{_MAX_HELD} events of run {self._uid} wait for its baseline")
-            self._held.append((stream, number, parts))
+            self._held.append((stream, number, event))
             return []
+        retaken = self.retaken(stream, number, event.origin) if event.arrival == "retaken" else []
         try:
-            reads = self._reads(stream, number, parts)
-            replaced = self._replaced(stream)
+            reads = self._reads(stream, number, event)
+            replaced = [*retaken, *self._replaced(stream)]
             if len(reads) == 1 and isinstance(reads[0].images, np.ndarray) and isinstance(reads[0].angles, tuple):
                 return [*replaced, *self._inline(stream, reads[0], reads[0].images, reads[0].angles)]
         except FrameError as error:
-            return self._notes.refuse(stream, error, number)
+            return [*retaken, *self._notes.refuse(stream, error, number)]
         self._notes.tally.frames[stream.role] += reads[0].count  # of each tomogram that the run belongs to
         return [*replaced, *reads]
+
+    def retaken(self, stream: Stream, number: int, event_uid: str) -> list[Action]:
+        """Frames of earlier takes of an event count no more."""
+        actions = [RetakeFrames(key, self._uid, stream.name, number, event_uid) for key in self._tomogram.keys]
+        return [*self._notes.retake(stream, number), *actions]
 
     def _replaced(self, stream: Stream) -> list[Action]:
         """Earlier runs of the tomogram at the same angle count no more."""
@@ -107,7 +121,7 @@ class RunFrames:
             raise FrameError("shape", message, count)
         self.shape = images.shape[1:]
         frames = tuple(
-            Frame(image, stream.role, angle, read.seq_num, read.time, self._uid, stream.name, part)
+            Frame(image, stream.role, angle, read.seq_num, read.time, self._uid, stream.name, part, read.event_uid)
             for part, (image, angle) in enumerate(zip(images, angles, strict=True))
             if stream.role != "projection" or math.isfinite(angle)
         )
@@ -133,10 +147,10 @@ class RunFrames:
         error = FrameError("angle", f"no event of the stream {self._rules.separate_angles!r} told the angle")
         return [action for stream, number, _ in held for action in self._notes.refuse(stream, error, number)]
 
-    def _reads(self, stream: Stream, number: int, parts: Parts) -> list[ReadFrames]:
+    def _reads(self, stream: Stream, number: int, event: Whole) -> list[ReadFrames]:
         """The frames of one event and where they are, for each tomogram of the run. Raises `FrameError`."""
-        event = parts.get(EVENT, {})
-        moment = finite(event.get("time"))
+        parts = event.parts
+        moment = finite(parts.get(EVENT, {}).get("time"))
         made = []
         for element in self._tomogram.elements:
             images = self._images(stream, parts, element)
@@ -153,6 +167,7 @@ class RunFrames:
                     images=images,
                     angles=self._angles(stream, number, parts, count),
                     degrees_per_unit=self._unit(stream),
+                    event_uid=event.origin,
                 )
             )
         return made

@@ -25,6 +25,7 @@ class RunNotes:
         self.tally = RunTally()
         self._uid = uid
         self._left = _MAX_NOTES
+        self._told_of_retakes = False
 
     def refuse(self, stream: Stream, error: FrameError, number: int | None = None) -> list[Action]:
         """Frames of an event that cannot be used."""
@@ -36,16 +37,28 @@ class RunNotes:
         where = f"stream {stream.name!r}, event {'?' if number is None else number}"
         return [Note(self._uid, "warning", f"{where}: {error.frames} frame(s) refused: {error}{last}")]
 
+    def retake(self, stream: Stream, number: int) -> list[Action]:
+        """An event was taken again; said once a run."""
+        self.tally.retaken += 1
+        if self._told_of_retakes:
+            return []
+        self._told_of_retakes = True
+        message = (
+            f"stream {stream.name!r}, event {number} was taken again, as a plan that is paused and resumed does: what "
+            "was taken last counts (further ones of this run are counted only)"
+        )
+        return [Note(self._uid, "info", message)]
+
     def at_the_end(self, joins: Mapping[str, EventJoin]) -> Iterator[Action]:
         """Events that never came, and those of which a part never came: refused, and said."""
         gaps = ", ".join(f"{count} of {name!r}" for name, count in self.tally.missing.items() if count)
         if gaps:
             yield Note(self._uid, "warning", f"the run ended with events that never came: {gaps}")
         for name, join in joins.items():
-            if join.incomplete:
-                self.tally.refused["incomplete"] += len(join.incomplete)
+            if count := len(join.never_whole()) + len(join.begun_again()):
+                self.tally.refused["incomplete"] += count
                 lacking = ", ".join(_words(part) for part in join.lacking())
-                message = f"stream {name!r}: {len(join.incomplete)} events lack {lacking}, which never came"
+                message = f"stream {name!r}: {count} events lack {lacking}, which never came"
                 yield Note(self._uid, "warning", message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Arrival = Literal["new", "late", "duplicate"]
+Arrival = Literal["new", "late", "duplicate", "retaken"]
 
 
 @dataclass(slots=True)

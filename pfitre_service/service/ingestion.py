@@ -37,6 +37,7 @@ from pfitre_service.ingest import (
     Note,
     OpenTomogram,
     ReadFrames,
+    RetakeFrames,
     TomogramAssembler,
     TomogramCounts,
     WithdrawRun,
@@ -171,6 +172,9 @@ class Ingestion:
                 self._keep_run(key, None, [], [])
             case WithdrawRun(key=key, run_uid=gone):
                 self._after_reading(key, lambda _: self._store.withdraw(key, gone))
+            case RetakeFrames(key=key, run_uid=run, stream=stream, seq_num=number, event_uid=uid):
+                self._files.give_up_event(key, run, stream, number)
+                self._after_reading(key, lambda _: self._store.retake(key, run, stream, number, uid))
             case ReadFrames(key=key):
                 self._reads.add(key)
                 self._files.read(action)
@@ -238,7 +242,7 @@ class Ingestion:
 
     def _resume_run(self, uid: str, reader: TomogramReader, acquisition: Acquisition) -> None:
         documents, shape = acquisition.documents, acquisition.frame_shape
-        stored = [(stream, seq_num) for run, stream, seq_num, _ in reader.frame_ids() if run == uid]
+        stored = [(stream, number, event) for run, stream, number, _, event in reader.frame_ids() if run == uid]
         descriptors, resources = documents.get("descriptors", []), documents.get("resources", [])
         self._carry_out(self._assembler.resume(documents["start"], descriptors, resources, stored, shape))
         logger.info("tomogram %s: resumed with %d frames of run %s stored", reader.key, len(stored), uid)

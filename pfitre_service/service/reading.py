@@ -80,6 +80,13 @@ class ReadingThread:
         """Call `then` with what could not be read, after all that was asked for before."""
         self._submit(key, _Job(None, then))
 
+    def give_up_event(self, key: TomogramKey, run_uid: str, stream: str, seq_num: int) -> None:
+        """Read no more of an event: it was taken again, and the files of the first take may never be whole."""
+        event = (run_uid, stream, seq_num)
+        with self._condition:
+            line = self._lines.get(key, _Line())
+            line.jobs = deque(_Job(None) if _event_of(job) == event else job for job in line.jobs)
+
     def report(self) -> dict[str, object]:
         """For the health page: events that wait for a file, why, and frames that could not be read."""
         with self._condition:
@@ -174,6 +181,10 @@ class ReadingThread:
                 self._recent.append(f"{where}: {job.count} frame(s) cannot be read: {reason}")
         if first:
             logger.warning("%s: %d frame(s) cannot be read (further ones are counted): %s", where, job.count, reason)
+
+
+def _event_of(job: _Job) -> tuple[str, str, int] | None:
+    return None if job.read is None else (job.read.run_uid, job.read.stream, job.read.seq_num)
 
 
 def _path_of(job: ReadFrames) -> str:

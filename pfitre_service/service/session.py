@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
@@ -41,7 +42,8 @@ class Session:
         self._reader = reader
         self._publisher = publisher
         self._settings = settings
-        self._references: tuple[int, int] = (0, 0)
+        self._references = (0, 0, 0)
+        """Flats, darks, and those of them that do not count, as the engine knows them."""
         self._decided: Measurement | None = None
         """What the values have told the images to be, where nobody said it."""
         self._search: StripeSearch | None = None
@@ -131,7 +133,12 @@ class Session:
     @property
     def _new_references(self) -> bool:
         """Whether there are flats or darks that the engine, once there are frames for one, does not know of."""
-        return self._stored("projection") > 0 and (self._stored("flat"), self._stored("dark")) != self._references
+        return self._stored("projection") > 0 and self._stored_references != self._references
+
+    @property
+    def _stored_references(self) -> tuple[int, int, int]:
+        withdrawn = 0 if self._summary is None else self._summary.withdrawn_references
+        return self._stored("flat"), self._stored("dark"), withdrawn
 
     def _bring_in(self) -> None:
         """A batch at most of what is new, and one of what is to be added again; then a look at the calibration."""
@@ -164,7 +171,7 @@ class Session:
         engine = self._engine_for_frames()
         if engine is None:
             return
-        counts = (self._stored("flat"), self._stored("dark"))
+        counts = self._stored_references
         references = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
@@ -217,7 +224,7 @@ class Session:
             return
         logger.info("tomogram %s: the values are those of %s; all frames are added again", self.key, told)
         self._decided, self._before, self.engine = told, self.progress or self._before, None
-        self._references, self._published_revision = (0, 0), 0
+        self._references, self._published_revision = (0, 0, 0), 0
 
     def _measurement(self, summary: TomogramSummary) -> Measurement:
         return self._decided or summary.measurement
@@ -295,8 +302,15 @@ class Session:
 
 def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
     """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them."""
-    source, stacks = reader.references(), {}
-    for role in ("flat", "dark"):
-        images = [batch.images for batch in source.batches(role)]
-        stacks[role] = np.concatenate(images) if images else None
+    source = reader.references()
+    stacks: dict[Role, NDArray[Any] | None] = {}
+    roles: tuple[Role, ...] = ("flat", "dark")
+    for role in roles:
+        batches = list(source.batches(role))
+        if not batches:
+            stacks[role] = None
+            continue
+        images = np.concatenate([batch.images for batch in batches])
+        counting = ~np.isin(np.arange(len(images)), list(source.withdrawn(role)))
+        stacks[role] = images[counting] if counting.any() else None
     return References.of(stacks["flat"], stacks["dark"], parameters)

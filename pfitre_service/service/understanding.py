@@ -224,6 +224,8 @@ class Understanding:
         lines += [Line("counts", "warning", f"{number} {what}") for what, number in told.items() if number]
         if counts.duplicates:
             lines.append(Line("counts", "plain", f"{counts.duplicates} documents came twice and count once"))
+        if counts.retaken:
+            lines.append(Line("counts", "plain", f"{counts.retaken} events were taken again: the last take counts"))
         ignored = [run for run in counts.recent_runs if run.state in ("ignored", "empty")]
         return lines + [Line("run", "plain", f"{run.uid} is {run.state}: {run.reason}") for run in ignored]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import FramesRefusedError, StoreMissingError, StoreUnavailableError
 from pfitre_service.store.frame_array import FrameArray, create_frames, open_frames
+from pfitre_service.store.frame_rows import read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId
 from pfitre_service.store.wire import Wire
 
@@ -58,6 +59,8 @@ class AcquisitionWriter:
         self._arrays: dict[Role, FrameArray] = {}
         self._rows: dict[Role, int] = dict.fromkeys(layout.ARRAY_OF_ROLE, 0)
         self._ids: set[FrameId] = set()
+        self._columns: tuple[str, ...] = layout.FRAME_COLUMNS
+        """Of `frames`, which a version that kept fewer may have made."""
         self._partitions = 0  # of `frames`, as far as the catalogue is known to know of them
         self._in_step = False
         self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
@@ -77,11 +80,11 @@ class AcquisitionWriter:
             StoreError: the catalogue refuses.
         """
         self._get_in_step()
-        names = {layout.frame_id(frame) for frame in frames}
+        names = {self._name(frame) for frame in frames}
         late = len(names & self._ids & self._unconfirmed)
         fresh = self._without_duplicates(frames)
         fitting, refused, reasons = self._fitting(fresh)
-        self._unconfirmed |= {layout.frame_id(frame) for frame in fitting}
+        self._unconfirmed |= {self._name(frame) for frame in fitting}
         self._in_step = False  # until the last row is known to be stored
         for batch in _batches(fitting):
             self._store(batch)
@@ -100,12 +103,32 @@ class AcquisitionWriter:
 
     def withdraw(self, run_uid: str) -> None:
         """The projections of a run count no more: its rows are named in the metadata's `withdrawn`."""
+        self._withdraw(lambda role, frame: role == "projection" and frame[0] == run_uid)
+
+    def retake(self, run_uid: str, stream: str, seq_num: int, event_uid: str) -> None:
+        """Of an event that was taken again, frames of other takes than `event_uid` count no more: as `withdraw`."""
+        self._get_in_step()
+        if "event_uid" not in self._columns:
+            logger.warning(
+                "tomogram %s was begun by a version that could not tell takes apart: event %d of %s was taken again, "
+                "and its first take counts",
+                self.key,
+                seq_num,
+                stream,
+            )
+            return
+        event = (run_uid, stream, seq_num)
+        self._withdraw(lambda role, frame: frame[:3] == event and frame[4] != event_uid)
+
+    def _withdraw(self, is_gone: Callable[[Role, FrameId], bool]) -> None:
+        """Name the rows of frames that count no more in the metadata."""
         path = layout.node_path(self.key, layout.FRAMES)
-        table = nodes.read_table(self._wire, path, ("role", "index", "run_uid"))
-        rows = zip(table["role"], table["index"], table["run_uid"], strict=True)
-        gone = {index for role, index, uid in rows if role == "projection" and uid == run_uid}
-        before = nodes.get_node(self._wire, path).metadata.get(layout.WITHDRAWN) or []
-        self.update(**{layout.WITHDRAWN: sorted({*before, *gone})})
+        known = layout.withdrawn_rows(nodes.get_node(self._wire, path).metadata)
+        gone = {role: set(rows) for role, rows in known.items()}
+        for role, row, frame in zip(*read_identities(self._wire, self.key), strict=True):
+            if is_gone(role, frame):
+                gone[role].add(row)
+        self.update(**{layout.WITHDRAWN[role]: sorted(rows) for role, rows in gone.items() if rows != known[role]})
 
     def close(self, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None) -> None:
         """Say how the acquisition ended; `counts` is whatever the receiving side counted (late, lost, refused)."""
@@ -120,10 +143,11 @@ class AcquisitionWriter:
         """Learn from the store what is there: at the start, and after every failure."""
         if self._in_step:
             return
-        columns = ("role", *layout.ID_COLUMNS)
-        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), columns)
-        self._ids = set(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
-        self._rows = {role: table["role"].count(role) for role in layout.ARRAY_OF_ROLE}
+        kept = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).columns
+        self._columns = tuple(name for name in layout.FRAME_COLUMNS if name in kept)
+        roles, _, ids = read_identities(self._wire, self.key)
+        self._ids = set(ids)
+        self._rows = {role: roles.count(role) for role in layout.ARRAY_OF_ROLE}
         self._partitions = 0
         self._arrays = {}
         for role in layout.ARRAY_OF_ROLE:
@@ -134,7 +158,7 @@ class AcquisitionWriter:
     def _without_duplicates(self, frames: Sequence[Frame]) -> list[Frame]:
         fresh: dict[FrameId, Frame] = {}
         for frame in frames:
-            name = layout.frame_id(frame)
+            name = self._name(frame)
             if name not in self._ids:
                 fresh.setdefault(name, frame)
         return list(fresh.values())
@@ -167,15 +191,18 @@ class AcquisitionWriter:
         self._append_rows(layout.frame_columns(ordered, rows))
         for frame in ordered:
             self._rows[frame.role] += 1
-            self._ids.add(layout.frame_id(frame))
+            self._ids.add(self._name(frame))
 
     def _append_rows(self, columns: Mapping[str, Sequence[Any]]) -> None:
         path = layout.node_path(self.key, layout.FRAMES)
         partition = layout.partition_of(sum(self._rows.values()))
         if partition >= self._partitions:
             self._announce_partitions(path, partition + 1)
-        schema = layout.table_schema(layout.FRAME_COLUMNS)
-        nodes.append_to_table(self._wire, path, columns, schema, partition=partition)
+        kept = {name: columns[name] for name in self._columns}
+        nodes.append_to_table(self._wire, path, kept, layout.table_schema(self._columns), partition=partition)
+
+    def _name(self, frame: Frame) -> FrameId:
+        return layout.frame_id(frame if "event_uid" in self._columns else replace(frame, event_uid=""))
 
     def _announce_partitions(self, path: str, count: int) -> None:
         try:

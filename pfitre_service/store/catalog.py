@@ -47,6 +47,8 @@ class TomogramSummary:
     """Whether a worker has begun to write what it makes of the frames."""
     withdrawn: tuple[int, ...] = ()
     """Rows of `projections` that were redone or withdrawn and do not count."""
+    withdrawn_references: int = 0
+    """How many of the flats and darks were taken again and do not count."""
 
     @property
     def status(self) -> str:
@@ -249,13 +251,16 @@ class Catalog:
             return summary
         counts = metadata.get("counts") or {}
         theirs: dict[Role, int] = {"flat": int(counts.get("flat", 0)), "dark": int(counts.get("dark", 0))}
-        return replace(summary, frames=summary.frames | theirs)
+        gone = layout.withdrawn_rows(metadata)
+        withdrawn = len(gone["flat"]) + len(gone["dark"])
+        return replace(summary, frames=summary.frames | theirs, withdrawn_references=withdrawn)
 
 
 def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str, nodes.Node]) -> TomogramSummary:
     frames = children[layout.FRAMES].metadata if layout.FRAMES in children else {}
     volume = children["volume"].metadata if "volume" in children else {}
     counts = frames.get("counts") or {}
+    withdrawn = layout.withdrawn_rows(frames)
     array = children.get(layout.ARRAY_OF_ROLE["projection"])
     return TomogramSummary(
         key=key,
@@ -266,6 +271,7 @@ def _summarize(key: TomogramKey, metadata: dict[str, Any], children: Mapping[str
         frames={role: int(counts.get(role, 0)) for role in layout.ARRAY_OF_ROLE},
         revision=volume.get("revision"),
         frame_shape=None if array is None else (array.shape[1], array.shape[2]),
-        withdrawn=tuple(int(row) for row in frames.get(layout.WITHDRAWN) or ()),
+        withdrawn=tuple(sorted(withdrawn["projection"])),
+        withdrawn_references=len(withdrawn["flat"]) + len(withdrawn["dark"]),
         has_results=not children.keys().isdisjoint(("volume", layout.PROGRESS)),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.model import Role, TomogramKey
 from pfitre_service.store import layout, nodes
+from pfitre_service.store.layout import FrameId
 from pfitre_service.store.wire import Wire
 
 Angles = Mapping[Role, NDArray[np.float64]]
@@ -40,3 +41,14 @@ def _with(before: NDArray[np.float64], columns: Mapping[str, list[Any]], role: R
     rows = zip(columns["role"], columns["index"], columns["angle"], strict=True)
     new = sorted((index, layout.number(angle)) for name, index, angle in rows if name == role)
     return np.concatenate((before, np.array([angle for _, angle in new], np.float64)))
+
+
+def read_identities(wire: Wire, key: TomogramKey) -> tuple[list[Role], list[int], list[FrameId]]:
+    """Role, row of its array and identity of every stored frame, in the order in which they were stored."""
+    path = layout.node_path(key, layout.FRAMES)
+    kept = nodes.get_node(wire, path).columns
+    names = [name for name in layout.ID_COLUMNS if name in kept]
+    table = nodes.read_table(wire, path, ("role", "index", *names))
+    unknown = [""] * len(table["role"])
+    ids = zip(*(table[name] if name in kept else unknown for name in layout.ID_COLUMNS), strict=True)
+    return table["role"], table["index"], list(ids)

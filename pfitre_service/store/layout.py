@@ -16,8 +16,12 @@ from pfitre_service.model import Frame, Progress, Role, ScanGeometry, TomogramKe
 
 ROOT = "tomograms"
 FRAMES = "frames"
-WITHDRAWN = "withdrawn"
-"""Key in the metadata of `frames`: rows of `projections` that count no more, because they were taken again."""
+WITHDRAWN: Mapping[Role, str] = {
+    "projection": "withdrawn",
+    "flat": "withdrawn_flats",
+    "dark": "withdrawn_darks",
+}
+"""Keys in the metadata of `frames`: rows of the array of a role that count no more, because they were taken again."""
 PROGRESS = "progress"
 ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats", "dark": "darks"}
 FRAME_DIMS = ("angle", "row", "column")
@@ -27,15 +31,16 @@ ResultName = Literal["volume", "physics", "trust", "inferred", "preview"]
 AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
 """Of the frames; every state but the first is an end."""
 
-FrameId = tuple[str, str, int, int]
-"""(run uid, stream, seq_num, part): one frame, wherever it came from."""
+FrameId = tuple[str, str, int, int, str]
+"""(run uid, stream, seq_num, part, event uid): one frame, wherever it came from. The event's uid tells a point that was
+taken again from one that came twice; it is "" in tables that were made before it was kept."""
 
-FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "stream", "seq_num", "part", "time")
-ID_COLUMNS = ("run_uid", "stream", "seq_num", "part")
+FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "stream", "seq_num", "part", "event_uid", "time")
+ID_COLUMNS = ("run_uid", "stream", "seq_num", "part", "event_uid")
 PROGRESS_COLUMNS = tuple(field.name for field in fields(Progress))
 _PARTITION_ROWS = 1000
 _INTEGERS = {"index", "seq_num", "part", "revision", "angles_stored", "angles_used", "iterations"}
-_TEXTS = {"role", "run_uid", "stream", "phase"}
+_TEXTS = {"role", "run_uid", "stream", "event_uid", "phase"}
 
 
 def container_path(key: TomogramKey) -> str:
@@ -68,7 +73,7 @@ def table_schema(columns: Sequence[str]) -> Any:
 
 
 def frame_id(frame: Frame) -> FrameId:
-    return (frame.run_uid, frame.stream, frame.seq_num, frame.part)
+    return (frame.run_uid, frame.stream, frame.seq_num, frame.part, frame.event_uid)
 
 
 def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, list[Any]]:
@@ -81,6 +86,7 @@ def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, lis
         "stream": [frame.stream for frame in frames],
         "seq_num": [int(frame.seq_num) for frame in frames],
         "part": [int(frame.part) for frame in frames],
+        "event_uid": [frame.event_uid for frame in frames],
         "time": [float(frame.time) for frame in frames],
     }
 
@@ -96,6 +102,11 @@ def progress_rows(columns: Mapping[str, Sequence[Any]]) -> list[Progress]:
         Progress(**{name: _cell(name, value) for name, value in zip(names, row, strict=True)})
         for row in zip(*(columns[name] for name in names), strict=True)
     ]
+
+
+def withdrawn_rows(metadata: Mapping[str, Any]) -> dict[Role, frozenset[int]]:
+    """Rows of each role's array that count no more, from the metadata of `frames`."""
+    return {role: frozenset(int(row) for row in metadata.get(key) or ()) for role, key in WITHDRAWN.items()}
 
 
 def number(value: float | None) -> float:

@@ -15,7 +15,7 @@ from pfitre_service.model import FrameBatch, Measurement, Progress, Role, ScanGe
 from pfitre_service.store import layout, nodes
 from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.frame_array import FrameArray, open_frames
-from pfitre_service.store.frame_rows import FrameRows
+from pfitre_service.store.frame_rows import FrameRows, read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
 from pfitre_service.store.result_array import ANSWER_BYTES, ResultArray
 from pfitre_service.store.wire import Wire
@@ -91,17 +91,21 @@ class TomogramReader:
         return {role: len(angles) for role, angles in self._rows.angles().items()}
 
     def frame_ids(self) -> frozenset[FrameId]:
-        """(run uid, stream, seq_num, part) of every stored frame."""
-        table = nodes.read_table(self._wire, layout.node_path(self.key, layout.FRAMES), layout.ID_COLUMNS)
-        return frozenset(zip(*(table[name] for name in layout.ID_COLUMNS), strict=True))
+        """(run uid, stream, seq_num, part, event uid) of every stored frame."""
+        return frozenset(read_identities(self._wire, self.key)[2])
 
     def angle_of_run(self) -> dict[str, float]:
         """Degrees of the last projection of each run, without those that were withdrawn."""
         path = layout.node_path(self.key, layout.FRAMES)
-        gone = set(nodes.get_node(self._wire, path).metadata.get(layout.WITHDRAWN) or [])
+        gone = self.withdrawn("projection")
         table = nodes.read_table(self._wire, path, ("role", "index", "angle", "run_uid"))
         rows = zip(table["role"], table["index"], table["angle"], table["run_uid"], strict=True)
         return {uid: layout.number(angle) for role, row, angle, uid in rows if role == "projection" and row not in gone}
+
+    def withdrawn(self, role: Role) -> frozenset[int]:
+        """Rows of the array of `role` that were taken again or taken back, and do not count."""
+        path = layout.node_path(self.key, layout.FRAMES)
+        return layout.withdrawn_rows(nodes.get_node(self._wire, path).metadata)[role]
 
     def angles(self, role: Role = "projection") -> NDArray[np.float64]:
         """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""

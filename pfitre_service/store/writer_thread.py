@@ -143,6 +143,10 @@ class StoreThread:
         """`AcquisitionWriter.withdraw`, in its turn: after every frame of that run."""
         self._submit(_Job("withdraw", key, run=lambda writer: writer.withdraw(run_uid)))
 
+    def retake(self, key: TomogramKey, run_uid: str, stream: str, seq_num: int, event_uid: str) -> None:
+        """`AcquisitionWriter.retake`, in its turn: after every frame of earlier takes."""
+        self._submit(_Job("retake", key, run=lambda writer: writer.retake(run_uid, stream, seq_num, event_uid)))
+
     def finish(
         self, key: TomogramKey, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None
     ) -> None:

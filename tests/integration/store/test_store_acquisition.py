@@ -55,7 +55,7 @@ def test_a_frame_that_is_stored_already_is_skipped_and_counted(catalog, key, mak
     done = writer.append(make_frames(4) + make_frames(1, first=4))
     assert (done.stored, done.duplicates) == (1, 4)
     assert stored_numbers(catalog.reader(key)) == [1, 2, 3, 4]
-    assert ("run-1", "projection", 4, 0) in catalog.reader(key).frame_ids()
+    assert ("run-1", "projection", 4, 0, "") in catalog.reader(key).frame_ids()
 
 
 def test_frames_of_one_event_are_frames_of_their_own(catalog, key, make_frames):
@@ -64,6 +64,34 @@ def test_frames_of_one_event_are_frames_of_their_own(catalog, key, make_frames):
     event = [replace(frame, seq_num=1, part=part) for part, frame in enumerate(make_frames(3))]
     assert writer.append(event).stored == 3
     assert writer.append(event).duplicates == 3
+
+
+def test_another_take_of_an_event_is_another_frame_and_the_first_counts_no_more(catalog, key, make_frames):
+    catalog.create(key, {})
+    writer = catalog.acquisition_writer(key)
+    first, *others = (replace(frame, event_uid=f"take-1-{frame.seq_num}") for frame in make_frames(3))
+    again = replace(first, event_uid="take-2-1")
+    writer.append([first, *others])
+    writer.retake("run-1", "projection", 1, "take-2-1")
+    assert writer.append([again]).stored == 1
+    writer.retake("run-1", "projection", 1, "take-2-1")
+    reader = catalog.reader(key)
+    assert (reader.withdrawn("projection"), reader.withdrawn("flat")) == ({0}, frozenset())
+    assert catalog.summary(key).withdrawn == (0,)
+
+
+def test_a_table_of_a_version_that_kept_no_uid_of_events_goes_on_as_it_was(catalog, key, make_frames, monkeypatch):
+    columns = tuple(name for name in layout.FRAME_COLUMNS if name != "event_uid")
+    with monkeypatch.context() as before:
+        before.setattr(layout, "FRAME_COLUMNS", columns)
+        catalog.create(key, {})
+    writer = catalog.acquisition_writer(key)
+    frames = [replace(frame, event_uid=str(frame.seq_num)) for frame in make_frames(3)]
+    assert writer.append(frames[:2]).stored == 2
+    assert catalog.acquisition_writer(key).append(frames).duplicates == 2
+    assert ("run-1", "projection", 3, 0, "") in catalog.reader(key).frame_ids()
+    writer.retake("run-1", "projection", 1, "another")
+    assert catalog.reader(key).withdrawn("projection") == frozenset(), "takes cannot be told apart: none is lost"
 
 
 def test_the_same_seq_num_of_another_run_is_another_frame(catalog, key, make_frames):

@@ -18,6 +18,7 @@ from pfitre_service.ingest import (
     DocumentRules,
     Note,
     OpenTomogram,
+    RetakeFrames,
     TomogramAssembler,
 )
 
@@ -411,7 +412,7 @@ def test_a_restarted_process_goes_on_where_the_store_ended(scan):
     opened, later = of_kind(OpenTomogram, first)[0], of_kind(AddDocument, first)[0]
 
     after = TomogramAssembler(DocumentRules())
-    stored = [("primary", 1), ("flat", 1)]
+    stored = [("primary", 1, "run-1-primary-1"), ("flat", 1, "run-1-flat-1")]
     again = after.resume(opened.start, [*opened.descriptors, later.document], [], stored, shape=(4, 6))
     assert of_kind(OpenTomogram, again)[0].key == opened.key
     actions = feed(after, scan.event(1), scan.event(3), scan.event(2, "flat"), scan.stop(num_events={"primary": 3}))
@@ -426,3 +427,56 @@ def test_many_runs_leave_only_a_bounded_memory(assembler, scan_named):
     counts = assembler.counts
     assert counts.frames == {"projection": 300}
     assert [len(counts.recent_runs), counts.recent_runs[-1].uid, len(counts.open_runs)] == [50, "run-299", 0]
+
+
+def taken_again(document: Any, value: float) -> Any:
+    """The same point of a plan that was paused and resumed: same number, another uid, another image."""
+    name, body = document
+    return name, {**body, "uid": f"{body['uid']}-again", "data": {**body["data"], "camera": np.full((4, 6), value)}}
+
+
+def test_a_point_that_is_taken_again_takes_the_place_of_the_first_and_is_counted_once(assembler, scan):
+    second = scan.event(2)
+    again = taken_again(second, 99.0)
+    documents = (scan.start(), scan.descriptor(), scan.event(1), second, again, again, second, scan.event(3))
+    actions = feed(assembler, *documents, scan.stop(num_events={"primary": 3}))
+    assert [(f.seq_num, f.image[0, 0]) for f in frames(actions)] == [(1, 1), (2, 2), (2, 99), (3, 3)]
+    (retake,) = of_kind(RetakeFrames, actions)
+    assert (retake.stream, retake.seq_num, retake.event_uid) == ("primary", 2, again[1]["uid"])
+    assert actions.index(retake) < next(
+        at
+        for at, one in enumerate(actions)
+        if isinstance(one, AddFrames) and one.frames[0].event_uid == retake.event_uid
+    ), "what is stored before it counts no more"
+    counts = actions[-1].counts
+    assert (counts.retaken, counts.duplicates, counts.missing) == (1, 2, {})
+    assert notes(actions).count("event 2 was taken again") == 1
+
+
+def test_flats_and_rows_of_a_page_are_taken_again_as_well(assembler, scan):
+    flats = [scan.event(number, "flat") for number in (1, 2)]
+    page = {
+        "descriptor": "run-1-flat",
+        "uid": [flats[0][1]["uid"], "another"],
+        "seq_num": [1, 2],
+        "time": [1.0, 2.0],
+        "data": {"camera": [np.ones((4, 6)), np.ones((4, 6))], "theta": [0.0, 0.0]},
+        "timestamps": {},
+    }
+    actions = feed(assembler, scan.start(), scan.descriptor(), scan.descriptor("flat"), *flats, ("event_page", page))
+    assert [(one.stream, one.seq_num) for one in of_kind(RetakeFrames, actions)] == [("flat", 2)]
+    assert [frame.event_uid for one in of_kind(AddReferences, actions) for frame in one.frames][-1] == "another"
+    assert (assembler.counts.retaken, assembler.counts.duplicates) == (1, 1)
+
+
+def test_a_restarted_process_tells_a_retake_from_what_comes_twice(scan):
+    first = feed(TomogramAssembler(DocumentRules()), scan.start(), scan.descriptor(), scan.event(1), scan.event(2))
+    (opened,) = of_kind(OpenTomogram, first)
+    stored = [("primary", 1, "run-1-primary-1"), ("primary", 2, "")]  # of the second, an older version kept no uid
+
+    after = TomogramAssembler(DocumentRules())
+    after.resume(opened.start, opened.descriptors, [], stored, shape=(4, 6))
+    one, two = scan.event(1), scan.event(2)
+    actions = feed(after, one, taken_again(one, 7.0), two, taken_again(two, 8.0))
+    assert [(f.seq_num, f.image[0, 0]) for f in frames(actions)] == [(1, 7)]
+    assert (after.counts.retaken, after.counts.duplicates) == (1, 3)
