@@ -12,6 +12,8 @@ Refusal = Literal["shape", "dtype", "angle", "missing key", "in a file", "incomp
 """Why a frame was refused: an image of another shape than the run's first; values that are no real numbers; an angle
 that is not finite or not one per frame; no image or angle in the event; the image lies in a file that no document
 announces; an event whose image or angle never came; an event that breaks its own rules."""
+_MAX_LACKING = 50
+"""Streams of runs told of by name, of a tomogram of many."""
 RunState = Literal["waiting", "receiving", "ignored", "empty", "complete", "aborted", "failed", "abandoned"]
 
 
@@ -30,6 +32,8 @@ class TomogramCounts:
     """Events that came after one with a higher number, and filled their gap."""
     missing: dict[str, int]
     """Stream name to the number of events that never came."""
+    lacking: dict[str, str]
+    """Stream name to the numbers of its events whose frames are not all there, whatever the cause: "3, 5-9"."""
     refused: dict[str, int]
     """Reason to the number of frames refused for it."""
 
@@ -45,6 +49,8 @@ class RunSummary:
     projections: int
     missing: int
     """Events that never came, or not yet."""
+    lacking: dict[str, str]
+    """As in `TomogramCounts`, so far."""
     refused: int
     """Frames that came and could not be used."""
 
@@ -104,6 +110,7 @@ class RunTally:
     retaken: int = 0
     late: int = 0
     missing: Counter[str] = field(default_factory=Counter)
+    lacking: dict[str, str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: RunTally) -> None:
@@ -114,6 +121,9 @@ class RunTally:
         self.late += other.late
         self.missing["all"] += other.missing.total()
         self.refused.update(other.refused)
+        for stream, numbers in other.lacking.items():
+            if len(self.lacking) < _MAX_LACKING:
+                self.lacking[stream] = numbers
 
     def freeze(self) -> TomogramCounts:
         """The sums as a value."""
@@ -125,5 +135,6 @@ class RunTally:
             retaken=self.retaken,
             late=self.late,
             missing={stream: count for stream, count in self.missing.items() if count},
+            lacking=dict(self.lacking),
             refused=dict(self.refused),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from pfitre_service.errors import InputError
+from pfitre_service.ingest.sequence import in_words
 
 Place = Callable[[Path], Path]
 """The real path of a file that may be read. Raises InputError for one that may not."""
@@ -104,18 +105,6 @@ def unwritten(dataset: h5py.Dataset, first: int, stop: int) -> list[int]:
     return [frame for frame in range(first, stop) if frame // length in absent]
 
 
-def spans(numbers: Iterable[int], most: int = 8) -> str:
-    """Rising numbers as ranges: "3, 5-9"."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    words = [str(low) if low == high else f"{low}-{high}" for low, high in found[:most]]
-    return ", ".join(words) + (f" and {len(found) - most} more ranges" if len(found) > most else "")
-
-
 # -- links -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +174,7 @@ def _check_parts(dataset: h5py.Dataset, place: Place, frames: _Frames, depth: in
         _check_source(dataset, source, place, frames, depth)
     lacking = unwritten(dataset, *frames) if dataset.ndim else []
     if lacking:
-        raise NotWholeError(f"{_where(dataset)}: frames {spans(lacking)} were never written")
+        raise NotWholeError(f"{_where(dataset)}: frames {in_words((n, n) for n in lacking)} were never written")
 
 
 def _check_raw(dataset: h5py.Dataset, name: Path, offset: int, size: int, place: Place) -> None:

@@ -148,13 +148,18 @@ class Run:
     def stop(self, document: Mapping[str, Any]) -> list[Action]:
         """Take in the stop document."""
         status, reason = exit_of(document)
-        for name, announced in self._announced(document.get("num_events")):
+        announced = dict(self._announced(document.get("num_events")))
+        for name, count in announced.items():
             join = self._joins.get(name)
-            self.tally.missing[name] = announced if join is None else join.seen.missing(announced)
+            self.tally.missing[name] = count if join is None else join.seen.missing(count)
         self._frames.track.close()
         if self.state != "receiving":
             return self._end_without_tomogram(status, reason)
-        actions = [*self._frames.never_known(), *self._begun_again(), *self._notes.at_the_end(self._joins)]
+        actions = [*self._frames.never_known(), *self._begun_again()]
+        of_run = "" if self.tomogram.joined is None else f" of run {self.uid[:8]}"
+        lacking = self._notes.lacking(self._joins, announced)
+        self.tally.lacking = {f"{name}{of_run}": numbers for name, numbers in lacking.items()}
+        actions += self._notes.at_the_end(self._joins)
         ends: dict[ExitStatus, RunState] = {"success": "complete", "abort": "aborted", "fail": "failed"}
         self.state, self._reason = ends[status], reason
         if self.tomogram.joined is not None:
@@ -195,6 +200,7 @@ class Run:
             reason=self._reason,
             projections=self.tally.frames["projection"],
             missing=self.tally.missing.total(),
+            lacking=self.tally.lacking or self._notes.lacking(self._joins),
             refused=self.tally.refused.total(),
         )
 

@@ -10,10 +10,13 @@ from pfitre_service.ingest.counts import RunTally
 from pfitre_service.ingest.images import FrameError
 from pfitre_service.ingest.joining import EVENT, EventJoin
 from pfitre_service.ingest.plain import quoted
+from pfitre_service.ingest.sequence import in_words
 from pfitre_service.ingest.streams import ANGLE, Stream
 from pfitre_service.text_output import storable
 
 _MAX_REASON = 500
+_MAX_RANGES = 20
+_MAX_NUMBERS = 10_000
 _MAX_NOTES = 8
 """Refused frames told of in words, per run; all are counted."""
 
@@ -26,10 +29,14 @@ class RunNotes:
         self._uid = uid
         self._left = _MAX_NOTES
         self._told_of_retakes = False
+        self._refused: dict[str, set[int]] = {}
+        """Numbers of events whose frames were refused, by stream."""
 
     def refuse(self, stream: Stream, error: FrameError, number: int | None = None) -> list[Action]:
         """Frames of an event that cannot be used."""
         self.tally.refused[error.reason] += error.frames
+        if number is not None and len(numbers := self._refused.setdefault(stream.name, set())) < _MAX_NUMBERS:
+            numbers.add(number)
         self._left -= 1
         if self._left < 0:
             return []
@@ -49,11 +56,25 @@ class RunNotes:
         )
         return [Note(self._uid, "info", message)]
 
+    def lacking(self, joins: Mapping[str, EventJoin], announced: Mapping[str, int] | None = None) -> dict[str, str]:
+        """By stream, numbers of the events that were announced and whose frames are not all there."""
+        found = {}
+        for name in {*joins, *self._refused, *(announced or {})}:
+            join = joins.get(name) or EventJoin(frozenset())
+            gaps = join.seen.gaps((announced or {}).get(name, 0))
+            others = [(number, number) for number in {*self._refused.get(name, ()), *join.begun_again()}]
+            if words := in_words([*gaps, *others], _MAX_RANGES):
+                found[name] = words
+        return found
+
     def at_the_end(self, joins: Mapping[str, EventJoin]) -> Iterator[Action]:
         """Events that never came, and those of which a part never came: refused, and said."""
         gaps = ", ".join(f"{count} of {name!r}" for name, count in self.tally.missing.items() if count)
         if gaps:
-            yield Note(self._uid, "warning", f"the run ended with events that never came: {gaps}")
+            numbers = "; ".join(f"{name!r}: {words}" for name, words in self.tally.lacking.items())
+            yield Note(
+                self._uid, "warning", f"the run ended with events that never came: {gaps} (lacking of {numbers})"
+            )
         for name, join in joins.items():
             if count := len(join.never_whole()) + len(join.begun_again()):
                 self.tally.refused["incomplete"] += count

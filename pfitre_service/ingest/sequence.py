@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 Arrival = Literal["new", "late", "duplicate", "retaken"]
@@ -37,6 +39,23 @@ class SeenNumbers:
             self.beyond.discard(self.unbroken)
         return "late" if late else "new"
 
+    def gaps(self, announced: int = 0) -> list[tuple[int, int]]:
+        """First and last number of every gap up to the highest number seen, or up to `announced` if that is more."""
+        edges = [self.unbroken, *sorted(self.beyond), max(self.highest, announced) + 1]
+        return [(low + 1, high - 1) for low, high in pairwise(edges) if high - low > 1]
+
     def missing(self, announced: int = 0) -> int:
         """How many numbers up to the highest seen, or up to `announced` if that is more, never came."""
         return max(self.highest, announced) - self.unbroken - len(self.beyond)
+
+
+def in_words(ranges: Iterable[tuple[int, int]], most: int = 8) -> str:
+    """Ranges of numbers, first and last, in any order: "3, 5-9 and 2 more ranges"."""
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    words = [str(low) if low == high else f"{low}-{high}" for low, high in joined[:most]]
+    return ", ".join(words) + (f" and {len(joined) - most} more ranges" if len(joined) > most else "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import time
 from collections import deque
@@ -135,8 +136,10 @@ class Ingestion:
             "notes": list(self._notes),
         }
         if store.retrying_since is not None:
-            waiting = f"{store.waiting_frames} frames wait in memory"
-            return "waiting", f"the catalogue cannot be written: {store.last_error}; {waiting}", details
+            away = f"the catalogue cannot be written: {store.last_error}"
+            if store.waiting_frames:
+                return "degraded", f"{away}; {store.waiting_frames} frames are in memory alone", details
+            return "waiting", away, details
         if files["waits_for"]:
             return "receiving", f"frames wait for their files: {files['waits_for']}", details
         if counts.open_runs:
@@ -234,7 +237,8 @@ class Ingestion:
         received = asdict(counts)
 
         def finish(lost: Unreadable) -> None:
-            why = "; ".join(filter(None, (reason, str(lost))))
+            lacking = "; ".join(f"stream {stream!r}: {numbers}" for stream, numbers in counts.lacking.items())
+            why = "; ".join(filter(None, (reason, lacking and f"frames not there: {lacking}", str(lost))))
             self._store.finish(key, state, why or None, {**received, "unreadable": lost.frames})
 
         self._after_reading(key, finish)
@@ -265,6 +269,8 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             state, reason, details = ingestion.report()
             if not source.counts.connected and state == "idle":
                 state, reason = "waiting", source.counts.waits_for
+            if state != "degraded" and (full := nearly_full(settings)):
+                state, reason = "degraded", f"{full}; {reason}"
             context.health.set_state(state, reason)
             context.health.update({**details, "source": asdict(source.counts)})
 
@@ -272,6 +278,16 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             source.run(ingestion.handle, BeatingStop(context), _at_most_every(0.5, tell))
         finally:
             ingestion.close()
+
+
+def nearly_full(settings: Settings) -> str:
+    """That frames will soon find no room on the disk of the data folder; empty where there is enough."""
+    if settings.tiled.uri:
+        return ""
+    free = shutil.disk_usage(settings.data_dir).free >> 20
+    if free >= settings.tiled.low_disk_mib:
+        return ""
+    return f"{free} MiB are left on the disk of {settings.data_dir} (tiled.low_disk_mib: {settings.tiled.low_disk_mib})"
 
 
 @contextmanager

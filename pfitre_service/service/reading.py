@@ -17,12 +17,14 @@ from pfitre_service.errors import InputError, StoreError
 from pfitre_service.ingest import AngleNotKnownYetError, FrameFiles, NotReadableYetError, ReadFrames, frames_of
 from pfitre_service.ingest.external import FileRows
 from pfitre_service.ingest.maps import ScannedMap
+from pfitre_service.ingest.sequence import in_words
 from pfitre_service.model import Frame, TomogramKey
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.1
 _RECENT = 10
+_MAX_EVENTS = 10_000
 
 
 @dataclass(slots=True)
@@ -32,9 +34,13 @@ class Unreadable:
     frames: int = 0
     reason: str = ""
     """Of the first of them."""
+    events: list[tuple[int, int]] = field(default_factory=list)
+    """Their numbers, as ranges; the first so many."""
 
     def __str__(self) -> str:
-        return f"{self.frames} frames could not be read: {self.reason}" if self.frames else ""
+        if not self.frames:
+            return ""
+        return f"{self.frames} frames could not be read (events {in_words(self.events)}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,8 @@ class ReadingThread:
         with self._condition:
             lost = self._unreadable[job.key]
             lost.frames += job.count
+            if len(lost.events) < _MAX_EVENTS:
+                lost.events.append((job.seq_num, job.seq_num))
             first, lost.reason = not lost.reason, lost.reason or reason
             self._unreadable_in_all += job.count
             if first:

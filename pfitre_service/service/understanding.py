@@ -226,6 +226,9 @@ class Understanding:
             lines.append(Line("counts", "plain", f"{counts.duplicates} documents came twice and count once"))
         if counts.retaken:
             lines.append(Line("counts", "plain", f"{counts.retaken} events were taken again: the last take counts"))
+        for run in (*counts.open_runs, *counts.recent_runs):
+            lacking = "; ".join(f"stream {stream!r}: {numbers}" for stream, numbers in run.lacking.items())
+            lines += [Line("counts", "warning", f"frames of run {run.uid} are not there: {lacking}")] if lacking else []
         ignored = [run for run in counts.recent_runs if run.state in ("ignored", "empty")]
         return lines + [Line("run", "plain", f"{run.uid} is {run.state}: {run.reason}") for run in ignored]
 

@@ -30,6 +30,8 @@ class TiledParameters:
     """Longest wait for one answer of the server; connecting may take 3 s at most."""
     queue_mib: int = 1024
     """Frames that may wait in memory while the server is slow or gone."""
+    low_disk_mib: int = 2048
+    """The service is degraded when less than this is left on the disk of the data folder."""
     submit_timeout_s: float = 10.0
     """Longest that the receiving side is held up by a full queue before frames are refused, counted and named."""
 

@@ -25,7 +25,7 @@ def test_a_disk_that_refuses_in_mid_scan_costs_nothing_once_it_is_back(service, 
     arrays.write_text("no place for arrays any more")
     try:
         service.publish(*(scan.event(number) for number in range(9, 27)), scan.stop(26))
-        until(lambda: service.health("ingest").state == "waiting", "a word about the catalogue")
+        until(lambda: service.health("ingest").state == "degraded", "a word about frames in memory")
         report = service.health("ingest")
         assert "cannot be written" in report.reason
         assert str(service.settings.data_dir) in report.reason
@@ -57,6 +57,13 @@ def test_a_disk_that_refuses_results_alone_delays_them(service, documents, until
         folder.unlink()
         aside.rename(folder)
     assert service.ended(scan.key)["frames_used"] == 26
+
+
+def test_a_disk_that_is_nearly_full_is_told_of_before_it_is_full(tmp_path, start_service):
+    with start_service(tmp_path, {"tiled": {"low_disk_mib": 1 << 30}}) as service:
+        report = service.health("ingest")
+        assert report.state == "degraded"
+        assert f"MiB are left on the disk of {service.settings.data_dir}" in report.reason
 
 
 def explained(result):

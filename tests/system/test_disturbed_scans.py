@@ -77,8 +77,8 @@ def test_tiled_killed_in_mid_scan_loses_no_frame(service, scan_with, undisturbed
         killed["pid"] = service.kill("tiled")
 
     def see_that_frames_wait(key):
-        until(lambda: service.health("ingest").state == "waiting", "a word about the catalogue")
-        assert "frames wait in memory" in service.health("ingest").reason
+        until(lambda: service.health("ingest").state == "degraded", "a word about frames in memory")
+        assert "frames are in memory alone" in service.health("ingest").reason
 
     key = scan_with({8: kill, 12: see_that_frames_wait})
     service.ready_again("tiled", killed["pid"])

@@ -480,3 +480,13 @@ def test_a_restarted_process_tells_a_retake_from_what_comes_twice(scan):
     actions = feed(after, one, taken_again(one, 7.0), two, taken_again(two, 8.0))
     assert [(f.seq_num, f.image[0, 0]) for f in frames(actions)] == [(1, 7)]
     assert (after.counts.retaken, after.counts.duplicates) == (1, 3)
+
+
+def test_every_event_whose_frames_are_not_there_is_named_whatever_the_cause(assembler, scan):
+    bad = scan.event(4, camera=np.zeros((2, 2)))
+    actions = feed(assembler, scan.start(), scan.descriptor(), scan.event(1), bad, scan.event(7))
+    assert assembler.counts.open_runs[0].lacking == {"primary": "2-6"}
+    actions = feed(assembler, scan.event(2), scan.stop(num_events={"primary": 9, "flat": 3}))
+    assert actions[-1].counts.lacking == {"primary": "3-6, 8-9", "flat": "1-3"}
+    assert "'primary': 3-6, 8-9" in notes(actions)
+    assert assembler.counts.recent_runs[0].lacking == actions[-1].counts.lacking

@@ -15,7 +15,6 @@ import pytest
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import FrameFiles, NotReadableYetError
 from pfitre_service.ingest.external import FileRows, FileSource
-from pfitre_service.ingest.hdf5_references import spans
 from pfitre_service.ingest.hdf5_values import dataset_at
 
 FRAMES = np.arange(1, 1 + 6 * 4 * 5, dtype=np.uint16).reshape(6, 4, 5)
@@ -291,8 +290,3 @@ def test_a_frame_of_a_file_prepared_beforehand_is_waited_for_while_the_file_chan
     with pytest.raises(NotReadableYetError, match="holds nothing but 0"):
         writing.images(FileRows(source, 3, 5))
     assert not settled.images(FileRows(source, 4, 6)).any()
-
-
-def test_numbers_are_told_as_ranges():
-    assert spans([3, 5, 6, 7, 9]) == "3, 5-7, 9"
-    assert spans(range(0, 40, 2), most=2) == "0, 2 and 18 more ranges"

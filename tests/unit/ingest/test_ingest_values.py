@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.addresses import endpoint
 from pfitre_service.ingest.plain import finite, json_safe, whole
-from pfitre_service.ingest.sequence import SeenNumbers
+from pfitre_service.ingest.sequence import SeenNumbers, in_words
 
 
 @given(st.lists(st.integers(1, 30)), st.integers(0, 40))
@@ -26,6 +26,14 @@ def test_seen_numbers_agree_with_a_plain_set(numbers, announced):
         assert seen.add(number) == expected
         plain.add(number)
     assert seen.missing(announced) == max([*plain, announced]) - len(plain)
+    gaps = [number for low, high in seen.gaps(announced) for number in range(low, high + 1)]
+    assert gaps == sorted(set(range(1, max([*plain, announced]) + 1)) - plain)
+
+
+def test_ranges_in_words():
+    assert in_words([(9, 9), (3, 3), (5, 7), (8, 8)]) == "3, 5-9"
+    assert in_words([(n, n) for n in range(1, 30, 3)], most=2) == "1, 4 and 8 more ranges"
+    assert in_words([]) == ""
 
 
 def test_a_long_scan_without_gaps_costs_no_memory():

@@ -69,5 +69,25 @@ def test_a_file_that_comes_late_is_read_after_all_and_a_frame_that_lacks_costs_o
     writer.join()
     assert stored == [1, 2, 3, 5, 6]
     assert lost.frames == 1
+    assert str(lost).startswith("1 frames could not be read (events 4): ")
     assert "frames 3 were never written" in lost.reason
     assert took < 4 * WAIT_S
+
+
+def test_what_a_first_take_waits_for_is_given_up_when_the_event_is_taken_again(tmp_path: Path):
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = np.ones((2, 4, 5), "u2")
+    stored: list[int] = []
+    done = threading.Event()
+    thread = ReadingThread(
+        FrameFiles([str(tmp_path)]), lambda key, read: stored.extend(frame.seq_num for frame in read), wait_s=60.0
+    )
+    thread.read(job(tmp_path / "never.h5", 0))
+    thread.read(job(path, 1))
+    thread.give_up_event(KEY, "run", "primary", 1)
+    lost: list[Unreadable] = []
+    thread.after(KEY, lambda what: (lost.append(what), done.set()))
+    assert done.wait(30)
+    thread.close(5)
+    assert (stored, lost[0].frames) == ([2], 0)

@@ -39,7 +39,7 @@ def test_at_work_or_at_rest_is_well(state):
     [
         process("starting", ready=False),
         process("failed", ready=False),
-        process("waiting", reason="the catalogue cannot be written: no space left; 12 frames wait in memory"),
+        process("degraded", reason="the catalogue cannot be written: no space left; 12 frames are in memory alone"),
         process("idle", refused_by_store=3),
         service(child(process()), ready=False),
         service(child(process()), child(process("waiting"))),
