@@ -14,7 +14,7 @@ from bluesky import RunEngine
 
 from pfitre_service.config import load_settings
 from pfitre_service.ingest import DocumentRules
-from pfitre_service.twin.beamlines.forms import FORMS
+from pfitre_service.testing.forms import FORMS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

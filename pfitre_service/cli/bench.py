@@ -32,7 +32,7 @@ def solver(
       pfitre bench solver
       pfitre bench solver --repeats 5 --json
     """
-    from pfitre_service.bench.solver import render, run
+    from pfitre_service.bench.solver.solver import render, run
 
     Logging.set_up(logging.WARNING)
     result = run(repeats=repeats)
@@ -62,8 +62,8 @@ def quality(
       pfitre bench quality --output quality
       pfitre bench quality --weights pfitre-s-trained --folder pfitre-training --slices 8 --json
     """
-    from pfitre_service.bench.quality_display import run_and_show
-    from pfitre_service.bench.quality_parameters import QualityParameters
+    from pfitre_service.bench.quality.display import run_and_show
+    from pfitre_service.bench.quality.parameters import QualityParameters
 
     Logging.set_up(logging.WARNING)
     parameters = QualityParameters(
@@ -102,10 +102,10 @@ def stream(
       pfitre bench stream --file
       pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
     """
+    from pfitre_service.addresses import free_ports
     from pfitre_service.bench.running_service import PORTS
-    from pfitre_service.bench.stream import StreamParameters, run
-    from pfitre_service.bench.stream_display import render
-    from pfitre_service.service.ports import free_ports
+    from pfitre_service.bench.stream.display import render
+    from pfitre_service.bench.stream.stream import StreamParameters, run
 
     Logging.set_up(logging.WARNING)
     parameters = StreamParameters(
@@ -139,9 +139,9 @@ def page(
       pfitre bench page
       pfitre bench page --pages 3 --live-size 128 --seconds 20 --json
     """
-    from pfitre_service.bench.page import PageParameters, render, run
+    from pfitre_service.addresses import free_ports
+    from pfitre_service.bench.page.page import PageParameters, render, run
     from pfitre_service.bench.running_service import PORTS
-    from pfitre_service.service.ports import free_ports
 
     Logging.set_up(logging.WARNING)
     parameters = PageParameters(size=size, revisions=revisions, pages=pages, live_size=live_size, seconds=seconds)
@@ -165,7 +165,7 @@ def rings(
     Examples:
       pfitre bench rings tooth.h5 --axis 296 --output tooth.png
     """
-    from pfitre_service.bench.rings import draw, render, run
+    from pfitre_service.bench.rings.rings import draw, render, run
     from pfitre_service.ingest import read_scan
 
     Logging.set_up(logging.WARNING)
@@ -209,11 +209,11 @@ def trust(
     import json
 
     from pfitre_service import reconstruct
-    from pfitre_service.bench.inference_cost import CostParameters, collect
-    from pfitre_service.bench.inference_cost import fit as fit_inference_cost
-    from pfitre_service.bench.trust import draw, render, run
-    from pfitre_service.bench.trust_fit import FitParameters
-    from pfitre_service.bench.trust_fit import fit as fit_model
+    from pfitre_service.bench.expected_error.expected_error import draw, render, run
+    from pfitre_service.bench.expected_error.fit import FitParameters
+    from pfitre_service.bench.expected_error.fit import fit as fit_model
+    from pfitre_service.bench.expected_error.inference_cost import CostParameters, collect
+    from pfitre_service.bench.expected_error.inference_cost import fit as fit_inference_cost
 
     Logging.set_up(logging.ERROR)
     with make_console(stderr=True).status("") as status:

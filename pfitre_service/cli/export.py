@@ -58,7 +58,7 @@ def export(
       pfitre export 5da75b34 --format ome-zarr --to chip.ome.zarr
       pfitre export 1042 --to physics.tif --array physics --server http://beamline:8010
     """
-    from pfitre_service.service.exporting import export_command
+    from pfitre_service.export.load_tomogram import export_command
 
     Logging.set_up(logging.WARNING)
     summary = export_command(
@@ -94,7 +94,7 @@ def report(
       pfitre report newest --to chip.html
       pfitre report 1042 --to report.html --server http://beamline:8010
     """
-    from pfitre_service.service.exporting import report_command
+    from pfitre_service.export.load_tomogram import report_command
 
     Logging.set_up(logging.WARNING)
     summary = report_command(

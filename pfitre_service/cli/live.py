@@ -45,7 +45,7 @@ def demo(
       pfitre demo --scan epics
       pfitre demo --exposure 1 --json > summary.json
     """
-    from pfitre_service.service.demo import run_demo
+    from pfitre_service.demo.demo import run_demo
 
     Logging.set_up(logging.WARNING)
     run_demo(

@@ -78,7 +78,7 @@ def list_(folder: FolderOption = None, as_json: JsonOption = False) -> None:
       pfitre weights list
       pfitre weights list --json
     """
-    from pfitre_service.prior.weights import available
+    from pfitre_service.prior.registry import available
 
     Logging.set_up(logging.WARNING)
     found = available(folder)
@@ -103,7 +103,7 @@ def check(folder: FolderOption = None, as_json: JsonOption = False) -> None:
       pfitre weights check --folder /data/weights --json
     """
     from pfitre_service.prior.architectures import build
-    from pfitre_service.prior.weights import check as check_all
+    from pfitre_service.prior.registry import check as check_all
 
     Logging.set_up(logging.WARNING)
     results = check_all(folder, build=build)
@@ -128,7 +128,7 @@ def import_(
       pfitre weights import production_model.pth --name published
       pfitre reconstruct scan.h5 --prior published -o volume.h5
     """
-    from pfitre_service.prior.weights import import_checkpoint
+    from pfitre_service.prior.registry import import_checkpoint
 
     Logging.set_up(logging.WARNING)
     info = import_checkpoint(file, name=name, folder=folder)

@@ -18,7 +18,7 @@ from pfitre_service.cli.options import (
     print_json,
     settings_of,
 )
-from pfitre_service.ingest.file_order import Order
+from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.model import Measurement
 
 app = typer.Typer()
@@ -75,7 +75,7 @@ def reconstruct(
       pfitre reconstruct images/ --angles angles.csv --order last --measurement transmission
       pfitre reconstruct scan.h5 --prior none --json
     """
-    from pfitre_service.service.reconstruct_file import reconstruct_file
+    from pfitre_service.offline.reconstruct_file import reconstruct_file
 
     Logging.set_up(logging.WARNING)
     summary = reconstruct_file(
@@ -139,7 +139,7 @@ def replay(
       pfitre replay tooth.h5 --embedded replayed --json
       pfitre replay http://127.0.0.1:8000 --run 5da75b34 --profile profiles/fxi --wait
     """
-    from pfitre_service.service.replay import replay
+    from pfitre_service.offline.replay import replay
 
     Logging.set_up(logging.WARNING)
     summary = replay(
@@ -178,7 +178,7 @@ def doctor(
       pfitre doctor --profile profiles/hxn-xrf --run documents.jsonl
       pfitre doctor --profile profiles/fxi --source http://127.0.0.1:8000 --run 5da75b34
     """
-    from pfitre_service.service.doctor import diagnose, render
+    from pfitre_service.offline.doctor import diagnose, render
 
     Logging.set_up(logging.WARNING)
     settings = settings_of(profile, None, set_)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import Progress
-from pfitre_service.recon.directions import holes, measured_ranges, missing_degrees
+from pfitre_service.recon.quality.directions import holes, measured_ranges, missing_degrees
 
 _TITLES = {
     "volume": "Result",

@@ -11,7 +11,7 @@ from typing import Any
 
 from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
-from pfitre_service.recon.directions import described, measured_ranges, missing_degrees
+from pfitre_service.recon.quality.directions import described, measured_ranges, missing_degrees
 
 _PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
 _COPIED = (

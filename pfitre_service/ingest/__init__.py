@@ -1,6 +1,6 @@
 """Documents and files in: sources, the safe decoder, the tomogram state machine, stored scans."""
 
-from pfitre_service.ingest.actions import (
+from pfitre_service.ingest.assembly.actions import (
     AbandonTomogram,
     Action,
     AddDocument,
@@ -15,21 +15,21 @@ from pfitre_service.ingest.actions import (
     RetakeFrames,
     WithdrawRun,
 )
-from pfitre_service.ingest.angles import AngleNotKnownYetError
-from pfitre_service.ingest.announced import frames_of
-from pfitre_service.ingest.assembler import TomogramAssembler
-from pfitre_service.ingest.callback import CallbackCounts, LiveCallback
-from pfitre_service.ingest.counts import IngestCounts, RunSummary, TomogramCounts
-from pfitre_service.ingest.files import read_scan
-from pfitre_service.ingest.frame_files import FrameFiles, NotReadableYetError
-from pfitre_service.ingest.json_lines import JsonLines, holds_documents
-from pfitre_service.ingest.proxy import DocumentProxy
-from pfitre_service.ingest.reception import Source, SourceCounts
-from pfitre_service.ingest.renaming import NewUids
+from pfitre_service.ingest.assembly.angle_track import AngleNotKnownYetError
+from pfitre_service.ingest.assembly.assembler import TomogramAssembler
+from pfitre_service.ingest.assembly.counts import IngestCounts, RunSummary, TomogramCounts
+from pfitre_service.ingest.detector_files.announced import frames_of
+from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError
 from pfitre_service.ingest.rules import DocumentRules
-from pfitre_service.ingest.scan_documents import documents_of_scan
-from pfitre_service.ingest.stored_scan import StoredScan
-from pfitre_service.ingest.zmq_source import ZmqSource
+from pfitre_service.ingest.scan_files.read_scan import read_scan
+from pfitre_service.ingest.scan_files.stored_scan import StoredScan
+from pfitre_service.ingest.sources.run_engine_callback import CallbackCounts, LiveCallback
+from pfitre_service.ingest.sources.source import Source, SourceCounts
+from pfitre_service.ingest.sources.zmq_proxy import DocumentProxy
+from pfitre_service.ingest.sources.zmq_source import ZmqSource
+from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
+from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
+from pfitre_service.offline.fresh_uids import NewUids
 
 __all__ = [
     "AbandonTomogram",

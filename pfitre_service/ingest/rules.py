@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.angle_units import AngleUnit
-from pfitre_service.ingest.plain import look_up, quoted
+from pfitre_service.ingest.document_values import look_up, quoted
 from pfitre_service.model import Role
 
 _SAFE_ELEMENT = re.compile(r"[A-Za-z0-9_.-]{1,30}")

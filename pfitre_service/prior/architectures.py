@@ -13,7 +13,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.prior.network import MEDIUM, SMALL, PfitreNet
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.published_prior import PublishedPrior
-from pfitre_service.prior.weights import WeightsInfo, load
+from pfitre_service.prior.registry import WeightsInfo, load
 from pfitre_service.prior.zhao2025 import ARCHITECTURE as PUBLISHED
 from pfitre_service.prior.zhao2025 import Zhao2025
 

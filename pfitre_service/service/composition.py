@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pfitre_service.catalog_access import api_key, catalog_url
 from pfitre_service.config import Settings
 from pfitre_service.ingest import DocumentProxy
-from pfitre_service.service.connection import api_key, catalog_url
-from pfitre_service.service.ingestion import ingest_process
-from pfitre_service.service.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
+from pfitre_service.service.receiver import ingest_process
+from pfitre_service.supervision.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,9 +28,9 @@ _WORKER_NICENESS = 5
 
 def tiled_process(settings: Settings, context: ProcessContext) -> None:
     """The embedded Tiled server, and the page."""
-    from pfitre_service.service.downloads import add_downloads
-    from pfitre_service.service.tiled_formats import add_formats
-    from pfitre_service.store.server import run_server  # uvicorn: not for the other processes
+    from pfitre_service.export.http_downloads import add_downloads
+    from pfitre_service.export.tiled_formats import add_formats
+    from pfitre_service.store.server.server import run_server  # uvicorn: not for the other processes
     from pfitre_service.viewer.mount import add_page
 
     def extend(app: FastAPI) -> None:
@@ -61,7 +61,9 @@ def proxy_process(settings: Settings, context: ProcessContext) -> None:
 def worker_process(settings: Settings, context: ProcessContext) -> None:
     """The solver. It gives way to all others: what a scan sends must be stored as it comes, its picture can wait."""
     os.nice(_WORKER_NICENESS)  # first, so that every thread of torch has it
-    from pfitre_service.service.worker import run_worker  # torch: two seconds that the other processes do without
+    from pfitre_service.service.worker.worker import (
+        run_worker,  # torch: two seconds that the other processes do without
+    )
 
     run_worker(settings, context)
 
@@ -69,7 +71,7 @@ def worker_process(settings: Settings, context: ProcessContext) -> None:
 def epics_process(settings: Settings, context: ProcessContext) -> None:
     """The process variables. They give way as the solver does."""
     os.nice(_WORKER_NICENESS)
-    from pfitre_service.service.epics import run_epics  # p4p, an extra
+    from pfitre_service.epics.process import run_epics  # p4p, an extra
 
     run_epics(settings, context)
 

@@ -6,12 +6,12 @@ import importlib.util
 import ipaddress
 import logging
 
+from pfitre_service.catalog_access import catalog_url
 from pfitre_service.config import EpicsSettings, Settings
 from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.service.composition import PROCESSES, process_specs
-from pfitre_service.service.connection import catalog_url
-from pfitre_service.service.process import run_process
-from pfitre_service.service.supervisor import Supervisor
+from pfitre_service.supervision.process import run_process
+from pfitre_service.supervision.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 

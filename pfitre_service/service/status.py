@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import ServiceError, SettingsError
-from pfitre_service.service.health import fetch_health
+from pfitre_service.supervision.health import fetch_health
 from pfitre_service.text_output import make_console
 
 _TIMEOUT_S = 3.0

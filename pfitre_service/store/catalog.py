@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import Any
 
 from pfitre_service.model import Measurement, Role, ScanGeometry, TomogramKey
-from pfitre_service.store import layout, nodes
-from pfitre_service.store.acquisition import AcquisitionWriter
+from pfitre_service.store import layout
+from pfitre_service.store.acquisition_writer import AcquisitionWriter
 from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import AcquisitionState
 from pfitre_service.store.reader import TomogramReader
-from pfitre_service.store.result import ResultWriter
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.result_writer import ResultWriter
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Role, TomogramKey
-from pfitre_service.store import layout, nodes
+from pfitre_service.store import layout
 from pfitre_service.store.local_arrays import LAYOUT_FILE, disk_failures, folder_of
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 # A chunk of several frames: few files, and short lists of chunks in the catalogue; yet one frame of it is quickly read.
 _CHUNK_BYTES = 4 << 20

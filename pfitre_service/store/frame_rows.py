@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.model import Role, TomogramKey
-from pfitre_service.store import layout, nodes
+from pfitre_service.store import layout
 from pfitre_service.store.layout import FrameId
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 Angles = Mapping[Role, NDArray[np.float64]]
 

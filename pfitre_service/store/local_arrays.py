@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pfitre_service.store import nodes
 from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.store.tiled_http import nodes
 
 LAYOUT_FILE = "zarr.json"
 _VALUES_ALONE = [{"name": "bytes", "configuration": {"endian": "little"}}]

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.model import FrameBatch, Measurement, Progress, Role, ScanGeometry, TomogramKey
-from pfitre_service.store import layout, nodes
+from pfitre_service.store import layout
 from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.frame_array import FrameArray, open_frames
 from pfitre_service.store.frame_rows import FrameRows, read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
 from pfitre_service.store.result_array import ANSWER_BYTES, ResultArray
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 
 @dataclass(frozen=True, slots=True)

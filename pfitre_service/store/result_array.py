@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.store import nodes
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 # The server refuses answers of over 300 MB.
 ANSWER_BYTES = 64 << 20

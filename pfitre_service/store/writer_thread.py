@@ -18,7 +18,7 @@ from typing import Any
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Frame, Role, TomogramKey
-from pfitre_service.store.acquisition import AcquisitionWriter
+from pfitre_service.store.acquisition_writer import AcquisitionWriter
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import FramesRefusedError, StoreUnavailableError
 from pfitre_service.store.layout import AcquisitionState

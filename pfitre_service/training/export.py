@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pfitre_service.errors import SettingsError
 from pfitre_service.prior.manifest import WeightsInfo, check_name, write_whole
-from pfitre_service.prior.weights import PACKAGE_FOLDER, available, register, save
+from pfitre_service.prior.registry import PACKAGE_FOLDER, available, register, save
 from pfitre_service.training.card import Facts, Machine, write_card
 from pfitre_service.training.folder import Plan
 from pfitre_service.training.loop import Trainer

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from pfitre_service.errors import PfitreError, SettingsError
 from pfitre_service.prior.architectures import build
 from pfitre_service.prior.orientation import View, describe, neighbours
-from pfitre_service.prior.weights import load
-from pfitre_service.recon.admm import data_step
-from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.prior.registry import load
+from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.solvers.admm import data_step
 from pfitre_service.training.checkpoint import read_checkpoint, write_checkpoint
 from pfitre_service.training.loss import loss, unmeasured_share
 from pfitre_service.training.muon import Muon

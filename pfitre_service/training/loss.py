@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.conjugate_gradient import circulant_spectrum
-from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.solvers.conjugate_gradient import circulant_spectrum
 
 
 def unmeasured_share(data: NormalEquations) -> Tensor:

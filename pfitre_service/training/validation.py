@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.total_variation import TotalVariation
-from pfitre_service.recon.admm import robust_scale
-from pfitre_service.recon.coverage import directional_coverage
-from pfitre_service.recon.normal_equations import NormalEquations
-from pfitre_service.recon.pfitre import PfitreSolver
+from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.quality.coverage import directional_coverage
+from pfitre_service.recon.solvers.admm import robust_scale
+from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.training.loop import on_device
 from pfitre_service.training.samples import DEPTH, OVERSAMPLING, accumulate, project_fine
 from pfitre_service.twin.families import draw

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pfitre_service.addresses import free_ports
 from pfitre_service.errors import ServiceError, StoreError
-from pfitre_service.service.children import RestartPolicy
-from pfitre_service.service.ports import free_ports
-from pfitre_service.service.process import ProcessContext, ProcessSpec
-from pfitre_service.service.supervisor import Supervisor
+from pfitre_service.supervision.process import ProcessContext, ProcessSpec
+from pfitre_service.supervision.process_states import RestartPolicy
+from pfitre_service.supervision.supervisor import Supervisor
 
 if (marker := os.environ.get("SLOW_IMPORT_MARKER")) and multiprocessing.current_process().name != "MainProcess":
     Path(marker).touch()  # a spawned process is in the middle of its imports

@@ -14,10 +14,10 @@ import tifffile
 from bluesky import RunEngine
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer
 
+from pfitre_service.testing.forms import FORMS
+from pfitre_service.testing.recorder import record_to, recorded
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
-from pfitre_service.twin.beamlines.forms import FORMS
 from pfitre_service.twin.beamlines.frame_file import EPICS_EPOCH, TIME_STAMPS
-from pfitre_service.twin.beamlines.recorder import record_to, recorded
 
 Documents = list[tuple[str, dict[str, Any]]]
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from pfitre_service.cli import app
 from pfitre_service.ingest import DocumentRules
-from pfitre_service.service.understanding import Understanding
+from pfitre_service.offline.run_diagnosis import Understanding
+from pfitre_service.testing.forms import FORMS
+from pfitre_service.testing.recorder import record_to
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
-from pfitre_service.twin.beamlines.forms import FORMS
-from pfitre_service.twin.beamlines.recorder import record_to
 
 
 @pytest.fixture(scope="module")

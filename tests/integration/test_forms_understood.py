@@ -23,8 +23,8 @@ from pfitre_service.ingest import (
     frames_of,
 )
 from pfitre_service.model import Frame
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
-from pfitre_service.twin.beamlines.forms import FORMS
 
 Documents = list[tuple[str, dict[str, Any]]]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pfitre_service.engine.reconstruct import reconstruct
 from pfitre_service.ingest import DocumentRules, FrameFiles, ReadFrames, TomogramAssembler, frames_of
-from pfitre_service.service.offline import reconstruct
 
 ANGLES = np.arange(-70.0, 71.0, 5.0)
 COLUMNS, ROWS = 48, 6

@@ -12,14 +12,14 @@ import pytest
 from bluesky_kafka import Publisher
 from confluent_kafka import Producer
 
+from pfitre_service.addresses import free_port
 from pfitre_service.config import load_settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest import AddFrames, CloseTomogram, DocumentRules, TomogramAssembler
-from pfitre_service.ingest.kafka_source import KafkaSource
-from pfitre_service.service.ports import free_port
-from pfitre_service.service.sources import document_source
+from pfitre_service.ingest.sources.kafka_source import KafkaSource
+from pfitre_service.service.document_source import document_source
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
-from pfitre_service.twin.beamlines.forms import FORMS
 
 TOPIC = "sim.bluesky.runengine.documents"
 OPTIONS = {"auto.offset.reset": "earliest", "log_level": "0", "session.timeout.ms": "6000"}

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from p4p.client.thread import Context, RemoteError
 
+from pfitre_service.epics.pva_server import Variables, serving
+from pfitre_service.epics.pva_values import Alarm, Severity, Slice
 from pfitre_service.errors import ServiceError
-from pfitre_service.pva.values import Alarm, Severity, Slice
-from pfitre_service.pva.variables import Variables, serving
 
 LOOPBACK = {"interfaces": ["127.0.0.1"], "port": 0, "search_port": 0, "beacons": False}
 IMAGE = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from pfitre_service.addresses import free_port
 from pfitre_service.errors import ServiceError
-from pfitre_service.service.health import fetch_health
-from pfitre_service.service.ports import free_port
-from pfitre_service.service.supervisor import Supervisor
+from pfitre_service.supervision.health import fetch_health
+from pfitre_service.supervision.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -246,7 +246,7 @@ def test_a_process_runs_alone_in_the_foreground_as_in_a_container(tmp_path: Path
     here, port = str(Path(__file__).parent), free_port()
     code = (
         f"import sys; sys.path.insert(0, {here!r}); import supervised_processes as p; from pathlib import Path\n"
-        "from pfitre_service.service.process import run_process\n"
+        "from pfitre_service.supervision.process import run_process\n"
         f"sys.exit(run_process('worker', p.idle, Path({str(tmp_path)!r}), '127.0.0.1:{port}'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as alone:
@@ -264,7 +264,7 @@ def test_a_signal_in_the_middle_of_a_look_at_stop_does_not_lock_the_process_up()
     here, port = str(Path(__file__).parent), free_port()
     code = (
         f"import sys; sys.path.insert(0, {here!r}); import supervised_processes as p; from pathlib import Path\n"
-        "from pfitre_service.service.process import run_process\n"
+        "from pfitre_service.supervision.process import run_process\n"
         f"for _ in range(10): assert run_process('x', p.asks_all_the_time, Path(), '127.0.0.1:{port}') == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.ingestion import live_tomography
+from pfitre_service.service.receiver import live_tomography
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
-from pfitre_service.twin.beamlines.forms import FORMS
 
 pytestmark = pytest.mark.slow
 

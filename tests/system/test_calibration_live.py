@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pfitre_service.demo.summary import psnr
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.demo_summary import psnr
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.devices import RotationStage, TomoDetector
 from pfitre_service.twin.imperfections import shift_columns

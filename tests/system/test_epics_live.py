@@ -9,9 +9,9 @@ import pytest
 
 from pfitre_service.errors import ServiceError
 from pfitre_service.model import TomogramKey
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.epics import epics_beamline
 from pfitre_service.twin.beamlines.exposures import PlayedExposures, expose
-from pfitre_service.twin.beamlines.forms import FORMS
 from pfitre_service.twin.plans import tomo_scan
 
 pytestmark = pytest.mark.slow

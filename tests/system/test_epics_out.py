@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from p4p.client.thread import Context, RemoteError
 
+from pfitre_service.addresses import free_port
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.health import fetch_health
-from pfitre_service.service.ingestion import live_tomography
+from pfitre_service.service.receiver import live_tomography
+from pfitre_service.supervision.health import fetch_health
 
 pytestmark = pytest.mark.slow
 

@@ -14,12 +14,12 @@ import pytest
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
+from pfitre_service.catalog_access import api_key
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.connection import api_key
-from pfitre_service.service.ingestion import live_tomography
+from pfitre_service.service.receiver import live_tomography
+from pfitre_service.testing.forms import FORMS
+from pfitre_service.testing.recorder import record_to
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
-from pfitre_service.twin.beamlines.forms import FORMS
-from pfitre_service.twin.beamlines.recorder import record_to
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pfitre_service.addresses import parse_address
 from pfitre_service.config import HealthSettings, Settings, environment_tree
-from pfitre_service.service.ports import parse_address
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

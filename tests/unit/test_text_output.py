@@ -17,13 +17,13 @@ from rich.table import Table
 
 import pfitre_service
 from pfitre_service.cli.options import print_json
+from pfitre_service.epics.state import Known
 from pfitre_service.ingest import DocumentRules, Note, TomogramAssembler
+from pfitre_service.json_values import plain
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.doctor import render as show_diagnosis
-from pfitre_service.service.epics_state import Known
+from pfitre_service.offline.doctor import render as show_diagnosis
+from pfitre_service.offline.run_diagnosis import Understanding
 from pfitre_service.service.status import render
-from pfitre_service.service.understanding import Understanding
-from pfitre_service.store.plain import plain
 from pfitre_service.text_output import LineFormatter, make_console, printable, say, storable
 
 HOSTILE = [

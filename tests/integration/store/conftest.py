@@ -14,8 +14,8 @@ import pytest
 
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.folder import ensure_api_key
-from pfitre_service.store.server import run_server
+from pfitre_service.store.server.data_folder import ensure_api_key
+from pfitre_service.store.server.server import run_server
 
 _COUNTER = itertools.count(1)
 

@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from pfitre_service.model import TomogramKey
-from pfitre_service.store.http_gate import ROUTES
-from pfitre_service.store.server import build_app
+from pfitre_service.store.server.http_gate import ROUTES
+from pfitre_service.store.server.server import build_app
 
 KEY = TomogramKey("behind-the-door")
 API = "/api/v1"
@@ -292,7 +292,7 @@ def test_every_answer_says_that_it_is_no_page_of_anyone_else(server, target):
 def test_another_name_can_be_allowed(tmp_path: Path):
     import threading
 
-    from pfitre_service.store.server import run_server
+    from pfitre_service.store.server.server import run_server
 
     stop, urls = threading.Event(), []
     ready = threading.Event()

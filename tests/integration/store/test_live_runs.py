@@ -13,13 +13,13 @@ from bluesky import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
+from pfitre_service.addresses import free_port
 from pfitre_service.ingest import AddFrames, AddReferences, CloseTomogram, DocumentRules, TomogramAssembler
-from pfitre_service.service.ports import free_port
-from pfitre_service.service.tiled_source import TiledSource
-from pfitre_service.store import live_runs
-from pfitre_service.store.live_runs import is_due
+from pfitre_service.ingest.sources import tiled_runs
+from pfitre_service.ingest.sources.tiled_runs import is_due
+from pfitre_service.ingest.sources.tiled_source import TiledSource
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
-from pfitre_service.twin.beamlines.forms import FORMS
 
 
 class Follower:
@@ -107,8 +107,8 @@ def test_events_come_while_the_scan_runs_and_all_of_them_once(RE: RunEngine, arc
 
 def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, monkeypatch):
     never = 3600.0
-    monkeypatch.setattr(live_runs, "_POLL_S", never)
-    monkeypatch.setattr(live_runs, "_SAFETY_S", never)
+    monkeypatch.setattr(tiled_runs, "_POLL_S", never)
+    monkeypatch.setattr(tiled_runs, "_SAFETY_S", never)
     RE(FORMS["inline"].plan(expose(angles=2), tmp_path), TiledWriter(archive))
     with following(archive) as follower:
         follower.until(lambda: follower.source.counts.connected)

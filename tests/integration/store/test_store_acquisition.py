@@ -7,8 +7,9 @@ import pytest
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import ScanGeometry
-from pfitre_service.store import layout, nodes
+from pfitre_service.store import layout
 from pfitre_service.store.failure import FramesRefusedError, StoreMissingError
+from pfitre_service.store.tiled_http import nodes
 
 
 def stored_numbers(reader, role="projection", **limits):

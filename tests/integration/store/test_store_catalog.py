@@ -10,11 +10,12 @@ import pytest
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import TomogramKey
-from pfitre_service.store import layout, nodes
+from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
-from pfitre_service.store.result import ResultWriter
-from pfitre_service.store.wire import Wire
+from pfitre_service.store.result_writer import ResultWriter
+from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import Wire
 
 
 def test_tomograms_are_listed_newest_last(catalog, key):

@@ -11,11 +11,11 @@ import pytest
 
 from pfitre_service.model import TomogramKey
 from pfitre_service.preprocess import PreprocessParameters
-from pfitre_service.service.ingestion import Ingestion
-from pfitre_service.service.session import stored_references
+from pfitre_service.service.receiver import Ingestion
+from pfitre_service.service.worker.session import stored_references
 from pfitre_service.store.writer_thread import StoreThread
+from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
-from pfitre_service.twin.beamlines.forms import FORMS
 from pfitre_service.twin.beamlines.hxn import hxn_tomography
 from pfitre_service.twin.beamlines.raster_sample import raster_sample
 

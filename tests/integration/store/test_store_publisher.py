@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from pfitre_service.engine.volumes import Pictures
 from pfitre_service.model import Progress
-from pfitre_service.service.pictures import Pictures
-from pfitre_service.service.publisher import Publisher, Status
+from pfitre_service.service.worker.publisher import Publisher, Status
 
 
 def row(revision):

@@ -7,8 +7,9 @@ from tiled.client import from_uri
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Progress
-from pfitre_service.store import layout, nodes
-from pfitre_service.store.result import slab_depth
+from pfitre_service.store import layout
+from pfitre_service.store.result_writer import slab_depth
+from pfitre_service.store.tiled_http import nodes
 
 NAN = float("nan")
 

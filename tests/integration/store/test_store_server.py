@@ -20,10 +20,10 @@ import zarr
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Progress
-from pfitre_service.store import folder
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.failure import StoreUnavailableError
-from pfitre_service.store.server import build_app, run_server
+from pfitre_service.store.server import data_folder
+from pfitre_service.store.server.server import build_app, run_server
 from pfitre_service.store.writer_thread import StoreThread
 
 
@@ -89,10 +89,10 @@ def test_a_data_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path, be
 
 def test_the_key_is_made_once_readable_by_its_owner_alone_and_never_logged(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
-    first = folder.ensure_api_key(tmp_path)
+    first = data_folder.ensure_api_key(tmp_path)
     assert first.isalnum()
     assert len(first) >= 32
-    assert folder.ensure_api_key(tmp_path) == first
+    assert data_folder.ensure_api_key(tmp_path) == first
     assert stat.S_IMODE((tmp_path / "api_key").stat().st_mode) == 0o600
     assert first not in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["api_key"]
@@ -101,7 +101,7 @@ def test_the_key_is_made_once_readable_by_its_owner_alone_and_never_logged(tmp_p
 def test_a_key_file_with_anything_else_is_refused(tmp_path):
     (tmp_path / "api_key").write_text("two words")
     with pytest.raises(StoreError, match="remove the file"):
-        folder.ensure_api_key(tmp_path)
+        data_folder.ensure_api_key(tmp_path)
 
 
 def test_an_array_left_by_an_interrupted_creation_does_not_block_its_name(own_server, key, make_frames):
@@ -120,7 +120,7 @@ def test_an_array_left_by_an_interrupted_creation_does_not_block_its_name(own_se
 SERVE = """
 import sys, threading
 from pathlib import Path
-from pfitre_service.store.server import run_server
+from pfitre_service.store.server.server import run_server
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
 run_server(Path(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]), anonymous_read=True, stop=stop,
@@ -142,7 +142,7 @@ def serve_in_a_process(data_dir: Path, port: int) -> tuple[subprocess.Popen[str]
 @pytest.mark.slow
 def test_a_server_killed_in_mid_run_loses_no_frame_that_had_a_row(tmp_path, key, make_frames):
     process, url = serve_in_a_process(tmp_path, 0)
-    with Catalog.connect(url, folder.ensure_api_key(tmp_path), timeout_s=20) as catalog:
+    with Catalog.connect(url, data_folder.ensure_api_key(tmp_path), timeout_s=20) as catalog:
         thread = StoreThread(catalog)
         thread.create(key, {})
         for number in range(1, 60):

@@ -9,8 +9,8 @@ import pytest
 
 from pfitre_service.config import Settings, WorkerSettings
 from pfitre_service.model import Frame, TomogramKey
-from pfitre_service.service.publisher import Publisher
-from pfitre_service.service.worker import Worker
+from pfitre_service.service.worker.publisher import Publisher
+from pfitre_service.service.worker.worker import Worker
 
 SETTINGS = Settings(worker=WorkerSettings(device="cpu", publish_interval_s=0.0, batch_frames=8))
 

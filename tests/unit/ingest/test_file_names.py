@@ -11,7 +11,7 @@ import tifffile
 
 from pfitre_service.errors import DocumentError, InputError
 from pfitre_service.ingest import FrameFiles
-from pfitre_service.ingest.external import FileRows, FileSource, rows_of_datum, source_of
+from pfitre_service.ingest.assembly.file_references import FileRows, FileSource, rows_of_datum, source_of
 from pfitre_service.ingest.numbered_names import numbered_name
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import FrameFiles, NotReadableYetError
-from pfitre_service.ingest.external import FileRows, FileSource
+from pfitre_service.ingest.assembly.file_references import FileRows, FileSource
 from pfitre_service.ingest.hdf5_values import dataset_at
 
 FRAMES = np.arange(1, 1 + 6 * 4 * 5, dtype=np.uint16).reshape(6, 4, 5)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.addresses import endpoint
-from pfitre_service.ingest.plain import finite, json_safe, whole
+from pfitre_service.ingest.document_values import finite, json_safe, whole
 from pfitre_service.ingest.sequence import SeenNumbers, in_words
 
 

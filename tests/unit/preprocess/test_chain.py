@@ -12,8 +12,8 @@ from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, region_geometry, to_line_integrals
 from pfitre_service.preprocess.parameters import PhaseParameters
-from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
-from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 from pfitre_service.twin.particle import battery_particle
 from pfitre_service.twin.project import project
 
@@ -130,7 +130,7 @@ def solved(values: np.ndarray, weights: np.ndarray, geometry: ScanGeometry) -> n
 
 
 def tikhonov(data: NormalEquations) -> np.ndarray:
-    from pfitre_service.recon.admm import data_step
+    from pfitre_service.recon.solvers.admm import data_step
 
     zero = torch.zeros_like(data.b)
     return data_step(data, zero, 2.0 * data.weight, zero, 20).numpy()

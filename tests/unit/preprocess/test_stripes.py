@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pfitre_service.bench.rings import ring_strength, run
+from pfitre_service.bench.rings.rings import ring_strength, run
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, to_line_integrals
-from pfitre_service.recon.filtered_backprojection import FilteredBackprojection
+from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.families import HELD_BACK_FAMILIES, TRAINING_FAMILIES, draw
 from pfitre_service.twin.particle import battery_particle

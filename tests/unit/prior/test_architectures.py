@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pfitre_service.errors import InputError, SettingsError
-from pfitre_service.prior import weights
+from pfitre_service.prior import registry
 from pfitre_service.prior.architectures import ARCHITECTURES, build, load_network
 from pfitre_service.prior.network import DIRECTIONS, PfitreNet
 from pfitre_service.prior.network_prior import NetworkPrior
@@ -24,17 +24,17 @@ def one_thread():
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A user's folder of weights, and none that ship with the package."""
-    monkeypatch.setattr(weights, "PACKAGE_FOLDER", tmp_path / "package")
+    monkeypatch.setattr(registry, "PACKAGE_FOLDER", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "user").mkdir()
     return tmp_path / "user"
 
 
 def put(network: torch.nn.Module, folder: Path, name: str, architecture: str, *, half: bool = False) -> None:
-    info = weights.save(
+    info = registry.save(
         network.state_dict(), folder / f"{name}.safetensors", architecture=architecture, recipe={}, half=half
     )
-    weights.register(info, folder, name)
+    registry.register(info, folder, name)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def trained() -> PfitreNet:
 
 
 def test_what_weights_may_be_for_can_be_built():
-    assert tuple(ARCHITECTURES) == weights.ARCHITECTURES
+    assert tuple(ARCHITECTURES) == registry.ARCHITECTURES
     with torch.device("meta"):
         kinds = [type(build(name)) for name in ARCHITECTURES]
     assert kinds == [PfitreNet, PfitreNet, Zhao2025]

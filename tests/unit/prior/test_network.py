@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pfitre_service.prior import weights
+from pfitre_service.prior import registry
 from pfitre_service.prior.network import (
     CHANNELS,
     DIRECTIONS,
@@ -182,7 +182,7 @@ def test_costs_at_most_a_tenth_of_the_published_networks_arithmetic(shape, per_p
 
 @pytest.mark.parametrize(("name", "shape"), [("pfitre-s", SMALL), ("pfitre-m", MEDIUM)])
 def test_its_weights_file_is_smaller_than_sixteen_mebibytes(name, shape, tmp_path):
-    info = weights.save(trained(shape).state_dict(), tmp_path / f"{name}.safetensors", architecture=name, recipe={})
+    info = registry.save(trained(shape).state_dict(), tmp_path / f"{name}.safetensors", architecture=name, recipe={})
     assert info.bytes < 16 * 2**20
 
 

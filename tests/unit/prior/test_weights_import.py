@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pfitre_service.errors import InputError, SettingsError
-from pfitre_service.prior import weights
+from pfitre_service.prior import registry
 from pfitre_service.prior.zhao2025 import ALIASES, Zhao2025
 
 
@@ -25,7 +25,7 @@ def packaged(monkeypatch, tmp_path):
     """The package's folder, empty unless a test fills it, so that tests do not hang on what ships."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(weights, "PACKAGE_FOLDER", folder)
+    monkeypatch.setattr(registry, "PACKAGE_FOLDER", folder)
     return folder
 
 
@@ -73,34 +73,34 @@ def flip_a_bit(file: Path, at: int) -> None:
 
 def test_a_published_checkpoint_is_imported_strictly_and_comes_back(published, published_file, folder):
     folder = folder / "made" / "by the import"
-    info = weights.import_checkpoint(published_file, name=None, folder=folder)
+    info = registry.import_checkpoint(published_file, name=None, folder=folder)
     assert (info.name, info.architecture, info.source) == ("ckpt_100", "pfitre-zhao2025", "user")
     assert info.bytes < 0.51 * published_file.stat().st_size
 
-    state, loaded = weights.load("ckpt_100", folder)
+    state, loaded = registry.load("ckpt_100", folder)
     assert loaded == info
     network = Zhao2025()
     network.load_state_dict(state, strict=True)
     for name, value in published.items():
         torch.testing.assert_close(network.state_dict()[name], value, rtol=1e-3, atol=1e-7)
-    assert [each.ok for each in weights.check(folder, build=lambda _: Zhao2025())] == [True]
+    assert [each.ok for each in registry.check(folder, build=lambda _: Zhao2025())] == [True]
 
 
 def test_a_bare_state_dict_is_imported_too(featherweight, folder, tmp_path):
-    weights.import_checkpoint(saved(featherweight, tmp_path), name="bare", folder=folder)
-    state, _ = weights.load("bare", folder)
+    registry.import_checkpoint(saved(featherweight, tmp_path), name="bare", folder=folder)
+    state, _ = registry.load("bare", folder)
     assert all((value == 0.25).all() for value in state.values())
 
 
 def test_values_beyond_half_precision_are_kept_as_float32(featherweight, folder, tmp_path):
     large = featherweight | {"final.bias": torch.tensor([1e6, 0.1, -3.0])}
-    weights.import_checkpoint(saved(large, tmp_path), name="large", folder=folder)
-    assert torch.equal(weights.load("large", folder)[0]["final.bias"], large["final.bias"])
+    registry.import_checkpoint(saved(large, tmp_path), name="large", folder=folder)
+    assert torch.equal(registry.load("large", folder)[0]["final.bias"], large["final.bias"])
 
 
 def refused(file: Path, folder: Path, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as failure:
-        weights.import_checkpoint(file, name="refused", folder=folder)
+        registry.import_checkpoint(file, name="refused", folder=folder)
     assert str(file) in str(failure.value)
     assert "weights_only" not in str(failure.value), "the way around the safety is not advertised"
     assert list(folder.iterdir()) == [], "a refused file leaves nothing behind"
@@ -210,13 +210,13 @@ def test_two_names_of_one_layer_that_differ_are_refused(featherweight, folder, t
 
 
 def test_a_name_of_the_packages_cannot_be_imported_over(featherweight, folder, packaged, tmp_path):
-    own = weights.save({}, packaged / "own.safetensors", architecture="pfitre-zhao2025", recipe={})
-    weights.register(own, packaged, "pfitre-s")
+    own = registry.save({}, packaged / "own.safetensors", architecture="pfitre-zhao2025", recipe={})
+    registry.register(own, packaged, "pfitre-s")
     with pytest.raises(SettingsError, match="choose another name"):
-        weights.import_checkpoint(saved(featherweight, tmp_path), name="pfitre-s", folder=folder)
+        registry.import_checkpoint(saved(featherweight, tmp_path), name="pfitre-s", folder=folder)
 
 
 def test_a_file_name_that_makes_no_weights_name_asks_for_one(featherweight, folder, tmp_path):
     file = saved(featherweight, tmp_path).rename(tmp_path / "網.pth")
     with pytest.raises(SettingsError, match="give one"):
-        weights.import_checkpoint(file, folder=folder)
+        registry.import_checkpoint(file, folder=folder)

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from pfitre_service.model import ScanGeometry
-from pfitre_service.recon.explicit import ExplicitProjections
-from pfitre_service.recon.normal_equations import NormalEquations
+from pfitre_service.recon.operators.explicit import ExplicitProjections
+from pfitre_service.recon.operators.normal_equations import NormalEquations
 
 Array = NDArray[np.float32]
 

@@ -11,11 +11,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from pfitre_service.errors import StoreError
+from pfitre_service.json_values import plain
 from pfitre_service.model import Progress, ScanGeometry
 from pfitre_service.store import layout
 from pfitre_service.store.parameters import TiledParameters, is_loopback
-from pfitre_service.store.plain import plain
-from pfitre_service.store.result import slab_depth
+from pfitre_service.store.result_writer import slab_depth
 
 
 def test_metadata_becomes_what_json_takes():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pfitre_service.errors import InputError, PfitreError, SettingsError
-from pfitre_service.prior.weights import load
+from pfitre_service.prior.registry import load
 from pfitre_service.training.loop import Trainer, on_device
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.samples import make_sample

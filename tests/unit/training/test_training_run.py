@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pfitre_service.errors import InputError, SettingsError
-from pfitre_service.prior import weights
+from pfitre_service.prior import registry
 from pfitre_service.prior.architectures import build, load_network
 from pfitre_service.training.command import choose_device, run_train
 from pfitre_service.training.loop import Update
@@ -26,7 +26,7 @@ def packaged(monkeypatch, tmp_path):
     """The package's folder is empty, so that tests do not hang on what ships."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(weights, "PACKAGE_FOLDER", folder)
+    monkeypatch.setattr(registry, "PACKAGE_FOLDER", folder)
     return folder
 
 
@@ -137,10 +137,10 @@ def test_auto_precision_stays_what_it_was_when_resumed(tiny, run, tmp_path):
 
 
 def test_name_of_packaged_weights_is_refused_before_the_first_update(tiny, run, packaged):
-    info = weights.save(
+    info = registry.save(
         build("pfitre-s").state_dict(), packaged / "best.safetensors", architecture="pfitre-s", recipe={}
     )
-    weights.register(info, packaged, "best")
+    registry.register(info, packaged, "best")
     with pytest.raises(SettingsError, match="choose another name"):
         run(tiny, "run", name="best")
 
@@ -183,7 +183,7 @@ def test_smoke_training_ends_in_weights_that_load_with_card_and_manifest(tmp_pat
     assert loaded.info.sha256 == summary["weights"]["sha256"]
     for key, value in loaded.network.state_dict().items():
         assert torch.allclose(value, average[key], atol=1e-3)
-    assert all(each.ok for each in weights.check(folder, build=build))
+    assert all(each.ok for each in registry.check(folder, build=build))
     card = loaded.info.card.read_text()
     for expected in (
         f"# {name}",

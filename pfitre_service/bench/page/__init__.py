@@ -1,0 +1,1 @@
+"""How fast the page shows what is published, in a real browser."""

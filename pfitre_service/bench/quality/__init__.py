@@ -1,0 +1,1 @@
+"""How good volumes are, against other methods, on simulated and on real scans."""

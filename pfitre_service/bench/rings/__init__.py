@@ -1,0 +1,1 @@
+"""How much of the rings of a real detector is left."""

@@ -1,0 +1,1 @@
+"""Time of the solver against published implementations and the floor of this machine."""

@@ -1,0 +1,1 @@
+"""How many frames a second the whole service takes in."""

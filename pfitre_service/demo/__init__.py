@@ -1,0 +1,1 @@
+"""`pfitre demo`: a scan from beginning to end on this machine."""

@@ -1,0 +1,151 @@
+"""What came of a demo: numbers for `--json`, sentences for people, and pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.catalog_access import catalog_url
+from pfitre_service.config import Settings
+from pfitre_service.demo.picture import draw
+from pfitre_service.demo.scans import ShownScan
+from pfitre_service.demo.watch import Watch
+from pfitre_service.engine.engine import Engine
+from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.errors import ServiceError
+from pfitre_service.model import Progress
+from pfitre_service.preprocess import region_geometry
+from pfitre_service.recon.calibration.calibration import Calibration
+from pfitre_service.service.worker.session import stored_references
+from pfitre_service.store.catalog import Catalog
+from pfitre_service.store.reader import TomogramReader
+
+Volume = NDArray[Any]
+
+
+def summarize(
+    scan: ShownScan, settings: Settings, watch: Watch, final: Mapping[str, Progress], catalog: Catalog, output: Path
+) -> dict[str, Any]:
+    """The object of `--json`: of the scan, and of its tomogram; several stand in a list under `tomograms`.
+
+    Draws a picture of each into `output`.
+    """
+    tomograms = []
+    for name, key in watch.keys.items():
+        reader, truth = catalog.reader(key), scan.truths[name]
+        about = _tomogram(reader, final[name], truth, watch)
+        about["picture"] = _picture(
+            scan.description, settings, catalog, reader, truth, output / f"{scan.name}{name and f'-{name}'}.png"
+        )
+        tomograms.append(({"name": name} if name else {}) | about)
+    about_scan = {
+        "scan": scan.name,
+        "frames_sent": watch.sent,
+        "tiled_url": catalog_url(settings),
+    }
+    if len(tomograms) == 1:
+        return about_scan | tomograms[0]
+    return about_scan | {"status": "final", "tomograms": tomograms}
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """The same for people."""
+    return [line for tomogram in summary.get("tomograms", [summary]) for line in _about(tomogram)]
+
+
+def psnr(volume: Volume, truth: Volume) -> float:
+    """Peak signal-to-noise ratio in dB, the peak being the truth's range."""
+    error = float(np.mean((volume - truth) ** 2))
+    return float(10 * np.log10(float(np.ptp(truth)) ** 2 / error))
+
+
+def _about(tomogram: Mapping[str, Any]) -> list[str]:
+    name = f"{tomogram['name']} " if "name" in tomogram else ""
+    first = tomogram["seconds_to_first_volume"]
+    early = "" if first is None else f"first volume {first:.1f} s after the second projection, "
+    lines = [
+        f"{name}{tomogram['status']}: {tomogram['reason']}",
+        f"{early}final volume {tomogram['seconds_after_last_frame']:.1f} s after the last one",
+        f"held-out error {tomogram['heldout_error']:.4f} (physics alone {tomogram['heldout_error_physics']:.4f}): "
+        "the part of the held-out projections that the volume does not explain",
+        str(tomogram["sentence"]),
+    ]
+    if "psnr_result" in tomogram:
+        lines.append(
+            f"against the truth, which only a simulation knows: {tomogram['psnr_result']:.1f} dB "
+            f"(physics alone {tomogram['psnr_physics']:.1f} dB)"
+        )
+    return [*lines, f"picture: {tomogram['picture']}"]
+
+
+def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, watch: Watch) -> dict[str, Any]:
+    metadata, volume = reader.metadata(), _present(reader.volume())
+    summary: dict[str, Any] = {
+        "tomogram": str(reader.key),
+        "status": metadata["status"],
+        "reason": metadata["reason"],
+        "frames_stored": reader.counts()["projection"],
+        "frames_used": metadata["frames_used"],
+        "volume_shape": list(volume.shape),
+        "revisions_during_scan": watch.revisions_seen(reader.key),
+        "seconds_to_first_volume": _between(watch.second_projection_at, watch.first_volume_at.get(reader.key)),
+        "iterations": final.iterations,
+        "seconds_after_last_frame": metadata["status_time"] - _wall_clock(watch.last_projection_at),
+        "compute_seconds": final.seconds,
+        "residual": final.residual,
+        "heldout_error": final.heldout_error,
+        "heldout_error_physics": final.heldout_error_physics,
+        "prior": metadata["prior"],
+        "sentence": metadata["trust"]["sentence"],
+        "warnings": metadata["warnings"],
+    }
+    if truth is None:
+        return summary
+    return summary | {"psnr_result": psnr(volume, truth), "psnr_physics": psnr(_present(reader.physics()), truth)}
+
+
+def _picture(
+    title: str, settings: Settings, catalog: Catalog, reader: TomogramReader, truth: Volume | None, path: Path
+) -> Path:
+    """Preview, physics and result side by side; the preview is made of all stored angles that count."""
+    acquisition = reader.acquisition()
+    geometry = acquisition.geometry
+    if geometry is None:
+        raise ServiceError("the catalogue holds no projection")
+    parameters = EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess)
+    calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
+    engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
+    engine.set_references(stored_references(reader, settings.preprocess))
+    engine.leave_out(catalog.summary(reader.key).withdrawn)
+    for batch in reader.batches("projection"):
+        engine.add(batch)
+    pictures = {
+        "instant preview": engine.preview(),
+        "physics alone": _present(reader.physics()),
+        "result": _present(reader.volume()),
+    }
+    if truth is not None:
+        pictures["truth"] = truth
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(path, pictures, title=title)
+    return path
+
+
+def _present(volume: Volume | None) -> Volume:
+    if volume is None:
+        raise ServiceError("the catalogue holds no volume")
+    return volume
+
+
+def _between(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else second - first
+
+
+def _wall_clock(monotonic: float | None) -> float:
+    """Seconds since 1970 of a reading of the monotonic clock."""
+    return time.time() - (time.monotonic() - (monotonic or 0.0))

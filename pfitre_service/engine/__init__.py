@@ -1,0 +1,1 @@
+"""One tomogram, live or stored: projections in, volumes and their quality out."""

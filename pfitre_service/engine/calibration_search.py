@@ -1,0 +1,75 @@
+"""When rotation axis and shifts of a tomogram are looked for, and from where.
+
+While angles come, the search goes on from what is in use, and what changes little is left alone: people watch. At the
+end it begins with the first calibration, as if all projections had come at once, so that what comes out depends on the
+projections alone: not on when they came, nor on what has been withdrawn since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.model import ScanGeometry
+from pfitre_service.recon.calibration.calibration import Calibration, calibrate
+from pfitre_service.recon.calibration.rotation_axis import FEWEST_ANGLES
+from pfitre_service.recon.parameters import CalibrationParameters
+
+_GROWTH = 1.5
+"""Axis and shifts are looked for each time that so many times as many projections are in."""
+_SAME = 1e-3
+"""Columns by which the last search may differ from what is in use: a volume may move by a hundredth of its norm when
+its axis moves by a hundredth of a column."""
+
+
+class CalibrationSearch:
+    """The calibrations of one tomogram, one after the other."""
+
+    def __init__(self, first: Calibration, parameters: CalibrationParameters) -> None:
+        """first: what is known without looking at projections."""
+        self._first = first
+        self._parameters = parameters
+        self._ended = False
+
+    @property
+    def slices(self) -> int:
+        """How many of every frame it needs; 0 where nothing is looked for."""
+        searches = self._parameters.drift or self._first.axis_origin != "given"
+        return self._parameters.slices if searches else 0
+
+    def resume(self) -> None:
+        """The projections have changed since the last search."""
+        self._ended = False
+
+    def update(self, frames: Accumulation) -> Calibration | None:
+        """Looks where enough has come since the last time. What is found is noted with `frames`, or returned when it
+        differs so much that these should be added again with it."""
+        before = frames.calibration
+        if not self.slices or frames.sampled < max(_GROWTH * before.angles, FEWEST_ANGLES):
+            return None
+        return self._compare(frames, calibrate(*frames.sample(), before, self._parameters), self._parameters.tolerance)
+
+    def conclude(self, frames: Accumulation) -> Calibration | None:
+        """The same for all projections there will be; looks once, until told to `resume`."""
+        if not self.slices or self._ended or not frames.sampled:
+            return None
+        self._ended = True
+        return self._compare(frames, calibrate(*frames.sample(), self._first, self._parameters), _SAME)
+
+    def _compare(self, frames: Accumulation, found: Calibration, tolerance: float) -> Calibration | None:
+        in_use = frames.calibration
+        if found.differs(in_use, tolerance):
+            return found
+        frames.calibration = replace(found, axis=in_use.axis, shifts=in_use.shifts)
+        return None
+
+
+def given_axis(said: float | None, parameters: CalibrationParameters) -> float | None:
+    """Column of the rotation axis by the settings, or else as the run or the caller `said`; None where neither did."""
+    return said if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
+
+
+def first_calibration(geometry: ScanGeometry, given: float | None, parameters: CalibrationParameters) -> Calibration:
+    """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle."""
+    searched = given is None and parameters.rotation_axis == "auto"
+    return Calibration(geometry.axis, "middle" if searched else "given")

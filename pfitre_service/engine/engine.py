@@ -1,0 +1,317 @@
+"""One tomogram in the making: counts in, a volume that grows better with every step out.
+
+The same engine serves the worker of a live scan and `reconstruct()` on stored data. It joins the parts:
+preprocess makes line integrals, recon accumulates and iterates, prior fills in what was not measured.
+
+    preview     first picture, by filtered back-projection
+    iterating   ADMM steps while angles may still come
+    converging  no more angles will come: a fresh solver begins on all of them, until all of it rests
+    refit       the held-out angles, whose error has been measured, are given to the solver too; at most as many steps
+                as `converging` took, because nothing is left that could tell when they are too many
+    final       done
+
+The last phases come from a standing start, so that the final volume depends on the projections alone, and is that of
+`reconstruct()`. Meanwhile the volume from before is shown, until the new one foretells the held-out angles as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.detector_columns import of_detector
+from pfitre_service.engine.device import choose_device
+from pfitre_service.engine.examination import FEWEST_FRAMES, Examination, refuse
+from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.engine.projections import Frames
+from pfitre_service.engine.solver import Figures, Shown, Solving
+from pfitre_service.engine.volumes import Pictures
+from pfitre_service.errors import InputError
+from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
+from pfitre_service.preprocess import References
+from pfitre_service.preprocess.plausibility import CONTRADICTED, UNKNOWN
+from pfitre_service.recon.calibration.calibration import Calibration
+from pfitre_service.recon.operators.data_term import relative_residual
+
+MINIMUM_ANGLES = 2
+"""Fewer projections than this make no tomogram."""
+_MOST_BELIEVING = 0.1
+"""Of the compute time may go into `trust` while the solver is at work."""
+
+
+class Engine:
+    """Accumulators, calibration, solver and progress of one tomogram.
+
+    When flats, darks or the calibration change after frames were added, the volume goes on with what it has while
+    the frames from `wanted_again` on are given to `add_again`; when they have caught up, the solver goes on with them.
+    """
+
+    def __init__(
+        self,
+        geometry: ScanGeometry,
+        parameters: EngineParameters,
+        calibration: Calibration | None = None,
+        *,
+        resumed: Calibration | None = None,
+    ) -> None:
+        """calibration: what is known without looking at projections, by default the geometry's axis, for good; resumed:
+        what an engine of the same tomogram had come to."""
+        self.parameters = parameters
+        self.device = choose_device(parameters.device)
+        self.phase: Phase = "preview"
+        self.revision = 0
+        self._seconds = self._believing = 0.0
+        self._closed = False
+        first = calibration or Calibration(geometry.axis)
+        self._frames = Frames(geometry, parameters, self.device, first=first, resumed=resumed)
+        self._examination = Examination()
+        self._solving = self._standing_start()
+        self._shown: Shown | None = None
+        """What is in view while the solver of the last phases comes up to it."""
+
+    @property
+    def geometry(self) -> ScanGeometry:
+        """Of the frames in use."""
+        return self._in_use.geometry
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the frames in use."""
+        return self._in_use.calibration
+
+    @property
+    def stored(self) -> int:
+        """Projections given to `add`, unusable and withdrawn ones included."""
+        return self._in_use.stored
+
+    @property
+    def unusable(self) -> int:
+        """Projections that were left out, and why is in `warnings`."""
+        return self._in_use.unusable
+
+    @property
+    def used(self) -> int:
+        """Projections in the solver's or the held-out accumulators."""
+        return self._in_use.used
+
+    @property
+    def warnings(self) -> dict[str, None]:
+        """What a person should know, each once."""
+        doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
+        axis = of_detector(self.calibration, self.parameters.preprocess).axis
+        about_axis = {f"the rotation axis was not found and is taken as {axis:g}: {doubt}": None}
+        found = {str(finding): None for finding in self.findings}
+        return found | self._in_use.warnings | self._in_view.remarks | (about_axis if doubt else {})
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What speaks against the scan, the fatal first; during a scan looked at again as it grows."""
+        return self._examination.findings(self._in_use, at_last=self._closed)
+
+    @property
+    def measurement_from(self) -> str:
+        """Who says what the images hold: said (by a person or a document), flats, values, or nobody."""
+        if self.parameters.measurement_said:
+            return "said"
+        if self._in_use.references is not None and self._in_use.references.flat is not None:
+            return "flats"
+        doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
+        return "nobody" if doubtful or (not self.findings and self.used < FEWEST_FRAMES) else "values"
+
+    @property
+    def prior_name(self) -> str:
+        """The prior of the volume that is shown, by name."""
+        return self._in_view.prior_name
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of its network; empty without one."""
+        return self._in_view.weights_sha256
+
+    def set_references(self, references: References | None) -> None:
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        with self._changing():
+            self._frames.set_references(references)
+
+    def calibrate(self, *, at_last: bool = False) -> None:
+        """Looks for axis and shifts when it matters: when angles have grown by half since the last time, or, `at_last`,
+        once for all of them. Frames are wanted again when these have changed."""
+        with self._changing():
+            self._frames.calibrate(at_last=at_last)
+
+    @property
+    def wanted_again(self) -> int | None:
+        """Row of the first frame that `add_again` waits for; None while no frames are wanted again."""
+        return self._frames.wanted_again
+
+    def add(self, batch: FrameBatch) -> None:
+        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+        with self._changing():
+            self._frames.add(batch)
+            self._unsettle()
+
+    def add_again(self, batch: FrameBatch) -> None:
+        """Adds frames from row `wanted_again` on, under the new calibration; the last one makes it the one in use."""
+        with self._changing():
+            self._frames.add_again(batch)
+
+    def withdraw(self, batch: FrameBatch) -> None:
+        """Takes projections out again, given as they were to `add`; those that are not in yet will be left out."""
+        with self._changing():
+            self._frames.withdraw(batch)
+            self._unsettle()
+
+    def leave_out(self, rows: Iterable[int]) -> None:
+        """Projections of these rows of the store, not added so far, will not count."""
+        self._frames.leave_out(rows)
+
+    @property
+    def withdrawn(self) -> frozenset[int]:
+        """Rows of the store that do not count."""
+        return self._frames.withdrawn
+
+    @property
+    def settled(self) -> bool:
+        """Whether another step would change nothing worth while, as long as no angle arrives."""
+        return self._solving.settled or self.phase == "final"
+
+    def close(self) -> None:
+        """No more angles will come. Raises InputError when there are too few for a tomogram, or when a finding is
+        fatal: no right volume can come of them."""
+        refuse(self._examination.findings(self._in_use, at_last=True))
+        if self.used < MINIMUM_ANGLES:
+            raise InputError(
+                f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self.used} usable "
+                f"of {self.stored} stored"
+            )
+        if not self._closed:
+            self._closed = True
+            self._unsettle()
+
+    def step(self) -> Progress:
+        """One step: the preview first, then one iteration each call; moves on to the next phase when it is time."""
+        with self._timed():
+            self.revision += 1
+            if self.revision == 1:
+                return self._progress(self._of_preview(), math.nan)
+            change = self._solving.step()
+            if self.phase == "preview":
+                self.phase = "iterating"
+            figures = self._solving.figures
+            if self._shown is not None and self._shown.is_no_better_than(figures):
+                self._shown = None
+            progress = self._progress(figures if self._shown is None else self._shown.figures, change)
+            if self._solving.settled and self.wanted_again is None:
+                self._move_on()
+        return progress if self.phase != "final" else replace(progress, phase="final", seconds=self._seconds)
+
+    def preview(self) -> NDArray[np.float32]:
+        """Filtered back-projection of all angles so far, (z, y, x) float32."""
+        return self._in_use.preview.picture(self._in_use.solved).cpu().numpy()
+
+    @property
+    def shown_revision(self) -> int:
+        """Of the volume that `pictures` gives."""
+        return self.revision if self._shown is None else self._shown.revision
+
+    def pictures(self) -> Pictures:
+        """The volumes to be shown now. While the solver is at work, how far they may be believed is left out of some,
+        with the preview, so that it takes a tenth of the time at most."""
+        if self.revision <= 1:
+            return Pictures(self.preview())
+        if self._shown is not None:
+            return self._shown.pictures
+        if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
+            return self._solving.pictures(believed=False)
+        begin = time.perf_counter()
+        pictures = self._solving.pictures(believed=True)
+        self._believing += time.perf_counter() - begin
+        return pictures
+
+    @property
+    def _in_view(self) -> Solving | Shown:
+        return self._shown or self._solving
+
+    @property
+    def _in_use(self) -> Accumulation:
+        return self._frames.in_use
+
+    def _standing_start(self) -> Solving:
+        given = self.parameters
+        return Solving(self._in_use, given.recon, given.prior, watched=given.heldout_every > 0, device=self.device)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Time in which other frames may come into use."""
+        with self._timed():
+            before = self._in_use
+            yield
+            if self._in_use is not before:
+                if self._closed:
+                    self._work_out_the_end()
+                else:
+                    self._solving.use(self._in_use)
+
+    def _unsettle(self) -> None:
+        """The frames in use have changed, or there will be no more of them."""
+        if self._closed and self.wanted_again is None and self.phase == "refit":
+            self._frames.hold_out_again()
+        if self._closed and self.wanted_again is None:
+            self._work_out_the_end()
+        else:
+            self._solving.wake()
+
+    def _work_out_the_end(self) -> None:
+        """From a standing start on all frames; what has been come to so far stays in view."""
+        if self.phase == "final":
+            return
+        if self._shown is not None:
+            self._shown.measure(self._in_use)
+        elif self.revision > 1:
+            self._shown = Shown(self.revision, self.pictures(), self._solving, self._in_use)
+        self.phase, self._solving = "converging", self._standing_start()
+
+    def _move_on(self) -> None:
+        if self.phase == "converging" and self._in_use.heldout.angles:
+            self.phase = "refit"
+            self._solving.refit()
+        elif self.phase in ("converging", "refit"):
+            self.phase = "final"
+        if self._closed:
+            self._shown = None
+
+    def _of_preview(self) -> Figures:
+        picture, heldout = self._in_use.preview.picture(self._in_use.solved), self._in_use.heldout
+        error = relative_residual(heldout, picture) if heldout.angles else math.nan
+        return Figures(relative_residual(self._in_use.solved, picture), error, error, math.nan)
+
+    def _progress(self, figures: Figures, change: float) -> Progress:
+        return Progress(
+            revision=self.revision,
+            phase=self.phase,
+            time=time.time(),
+            angles_stored=self.stored,
+            angles_used=self.used,
+            iterations=self.revision - 1,
+            residual=figures.residual,
+            heldout_error=figures.heldout_error,
+            heldout_error_physics=figures.heldout_error_physics,
+            change=change,
+            prior_gap=figures.prior_gap,
+            seconds=self._seconds,
+        )
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - begin

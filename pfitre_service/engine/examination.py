@@ -1,0 +1,89 @@
+"""What speaks against a scan, by everything that looks at it: the one place where findings are joined.
+
+Live worker, stored files, `reconstruct()` and `pfitre doctor` all ask here, so that a scan is doubted alike by each.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pfitre_service.errors import InputError
+from pfitre_service.model import Finding, Measurement
+from pfitre_service.preprocess.plausibility import (
+    CONTRADICTED,
+    FrameValues,
+    dead_columns,
+    other_than,
+    value_findings,
+)
+from pfitre_service.preprocess.references import References
+from pfitre_service.recon.quality.plausibility import geometry_findings
+
+_GROWTH = 1.25
+"""Frames must have grown by this before they are looked at again, so that a long scan is looked at a few times."""
+FEWEST_FRAMES = 4
+"""Before so many projections nothing is said of them."""
+
+
+class Evidence(Protocol):
+    """What is known of the frames of one tomogram."""
+
+    values: dict[int, FrameValues]
+    """What each frame says by itself, by its row in the store."""
+    references: References | None
+    measurement: Measurement
+    measurement_said: bool
+    """Whether a person or a document said so."""
+
+    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A few slices of every usable frame: line integrals (angle, slices, columns) float32, angles in degrees, and
+        rows in the store."""
+        ...
+
+
+def examine(frames: Evidence) -> tuple[Finding, ...]:
+    """Everything that speaks against these frames, the fatal first."""
+    sample, angles, _ = frames.sample()
+    rows = sample.numpy()
+    found = (
+        *value_findings(frames.values, frames.references, frames.measurement, said=frames.measurement_said),
+        *dead_columns(rows),
+        *geometry_findings(rows, angles.numpy()),
+    )
+    return tuple(sorted(found, key=lambda finding: not finding.fatal))
+
+
+def contradicted(findings: tuple[Finding, ...], measurement: Measurement) -> Measurement | None:
+    """What the values tell the images to hold, where that is not the `measurement` that they were taken for."""
+    return other_than(measurement) if any(finding.name == CONTRADICTED for finding in findings) else None
+
+
+class Examination:
+    """Findings of frames that are still coming, remembered while little changes."""
+
+    def __init__(self) -> None:
+        self._of: tuple[int, int] | None = None
+        self._findings: tuple[Finding, ...] = ()
+
+    def findings(self, frames: Evidence, *, at_last: bool = False) -> tuple[Finding, ...]:
+        """Of `frames`; looked at anew when they are others, have grown by a quarter or lost some, or `at_last`."""
+        if self._is_due(frames, at_last=at_last):
+            self._of, self._findings = (id(frames), len(frames.values)), examine(frames)
+        return self._findings
+
+    def _is_due(self, frames: Evidence, *, at_last: bool) -> bool:
+        number = len(frames.values)
+        if self._of == (id(frames), number):
+            return False
+        if at_last or self._of is None or self._of[0] != id(frames) or number < self._of[1]:
+            return at_last or number >= FEWEST_FRAMES or self._of is not None
+        return number >= max(FEWEST_FRAMES, _GROWTH * self._of[1])
+
+
+def refuse(findings: tuple[Finding, ...]) -> None:
+    """Raises InputError with all that is fatal, if anything is."""
+    fatal = [str(finding) for finding in findings if finding.fatal]
+    if fatal:
+        raise InputError("; ".join(fatal))

@@ -1,0 +1,118 @@
+"""The projections of one tomogram, added up under what is known of them now.
+
+When flats, darks or the calibration change after frames were added, these are added up anew beside the old ones, which
+stay in use until the new ones have caught up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+
+from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.calibration_search import CalibrationSearch
+from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.errors import InputError
+from pfitre_service.model import FrameBatch, ScanGeometry
+from pfitre_service.preprocess import References
+from pfitre_service.recon.calibration.calibration import Calibration
+
+logger = logging.getLogger(__name__)
+
+
+class Frames:
+    """Batches go in as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+
+    def __init__(
+        self,
+        geometry: ScanGeometry,
+        parameters: EngineParameters,
+        device: torch.device,
+        *,
+        first: Calibration,
+        resumed: Calibration | None,
+    ) -> None:
+        """first: what is known without looking at projections; resumed: what to begin with instead, if anything."""
+        self.withdrawn: frozenset[int] = frozenset()
+        """Rows of the store that do not count."""
+        self._geometry, self._parameters, self._device = geometry, parameters, device
+        self._search = CalibrationSearch(first, parameters.calibration)
+        self.in_use = self._accumulation(resumed or first, None)
+        self._next: Accumulation | None = None
+
+    @property
+    def wanted_again(self) -> int | None:
+        """Row of the first frame that `add_again` waits for; None while no frames are wanted again."""
+        return None if self._next is None else self._next.stored
+
+    def add(self, batch: FrameBatch) -> None:
+        """Adds frames that are new."""
+        self.in_use.add(batch, self.withdrawn)
+        self._search.resume()
+
+    def add_again(self, batch: FrameBatch) -> None:
+        """Adds frames from row `wanted_again` on; the last one puts those that were added again to use."""
+        if self._next is None:
+            raise InputError("no frames are wanted again")
+        self._next.add(batch, self.withdrawn)
+        if self._next.stored >= self.in_use.stored:
+            self.in_use, self._next = self._next, None
+
+    def withdraw(self, batch: FrameBatch) -> None:
+        """Takes frames out, given as they were to `add`; those that are not in yet will be left out."""
+        for index, row in enumerate(range(batch.first, batch.first + len(batch.images))):
+            if row not in self.withdrawn:
+                self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]]))
+        self._search.resume()
+
+    def leave_out(self, rows: Iterable[int]) -> None:
+        """Frames of these rows, not added so far, will not count."""
+        self.withdrawn |= frozenset(rows)
+
+    def set_references(self, references: References | None) -> None:
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        self._search.resume()
+        self._begin(replace((self._next or self.in_use).calibration, angles=0), references)
+
+    def calibrate(self, *, at_last: bool) -> None:
+        """Looks for axis and shifts if it is time, or, `at_last`, once for all frames. These are wanted again when
+        they have changed."""
+        if self._next is not None:
+            return
+        found = self._search.conclude(self.in_use) if at_last else self._search.update(self.in_use)
+        if found is not None:
+            logger.info("axis %.2f, %s; frames are added again", found.axis, found.axis_origin)
+            self._begin(found, self.in_use.references)
+
+    def hold_out_again(self) -> None:
+        """Frames that were held out are among the others by now: to tell them apart, all are wanted again."""
+        self._begin(self.in_use.calibration, self.in_use.references)
+
+    def _begin(self, calibration: Calibration, references: References | None) -> None:
+        begun = self._accumulation(calibration, references)
+        if self.in_use.stored:
+            self._next = begun
+        else:
+            self.in_use = begun
+
+    def _take_out(self, frame: FrameBatch) -> None:
+        for accumulation in (self.in_use, self._next):
+            if accumulation is not None and frame.first < accumulation.stored:
+                accumulation.remove(frame)
+        self.leave_out([frame.first])
+
+    def _accumulation(self, calibration: Calibration, references: References | None) -> Accumulation:
+        return Accumulation(
+            self._geometry,
+            calibration,
+            references,
+            measurement=self._parameters.measurement,
+            measurement_said=self._parameters.measurement_said,
+            preprocess=self._parameters.preprocess,
+            heldout_every=self._parameters.heldout_every,
+            slices=self._parameters.calibration.slices,
+            device=self._device,
+        )

@@ -1,0 +1,198 @@
+"""Stored data through the same engine as a live scan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pfitre_service.config import Settings
+from pfitre_service.engine.calibration_search import first_calibration, given_axis
+from pfitre_service.engine.detector_columns import of_detector
+from pfitre_service.engine.engine import Engine
+from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.engine.quality import Statement
+from pfitre_service.errors import InputError
+from pfitre_service.model import Finding, FrameBatch, Measurement, Progress, ScanGeometry
+from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
+from pfitre_service.preprocess.measurement import decided
+from pfitre_service.recon.calibration.calibration import Calibration
+
+logger = logging.getLogger(__name__)
+
+_BATCH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What `reconstruct` returns."""
+
+    volume: NDArray[np.float32]
+    """(z, y, x): the result."""
+    physics: NDArray[np.float32]
+    """(z, y, x): the data alone, without a prior."""
+    trust: NDArray[np.float32]
+    """(z, y, x): |x - truth| to be expected of each voxel, as the digital twin has calibrated it."""
+    inferred: NDArray[np.float32]
+    """(z, y, x): the part of the volume that no angle measured."""
+    prior_gap: NDArray[np.float32]
+    """(z, y, x): |z - x|, where prior and data disagree."""
+    statement: Statement
+    """How far the volume may be believed, in numbers and in a sentence."""
+    preview: NDArray[np.float32]
+    """(z, y, x): filtered back-projection."""
+    history: tuple[Progress, ...]
+    """One row a step; the held-out error in the last one is the volume's before the held-out angles were given back."""
+    geometry: ScanGeometry
+    """Of the volume: after region of interest and bins."""
+    calibration: Calibration
+    """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
+    prior: str
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What speaks against the scan; each stands in `warnings` too."""
+
+    @property
+    def heldout_error(self) -> float:
+        """||A x - y|| / ||y|| on angles that the solver had not seen; NaN when none were held out."""
+        return self.history[-1].heldout_error
+
+    @property
+    def seconds(self) -> float:
+        """Compute time."""
+        return self.history[-1].seconds
+
+
+def reconstruct(
+    projections: ArrayLike,
+    angles: ArrayLike,
+    axis: float | None = None,
+    prior: str = "auto",
+    iterations: int | None = None,
+    device: str | None = None,
+    *,
+    flats: ArrayLike | None = None,
+    darks: ArrayLike | None = None,
+    measurement: Measurement | None = None,
+    settings: Settings | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Reconstruction:
+    """Reconstructs a stored scan.
+
+    projections: (angle, row, column), detector counts when `flats` (n, row, column) are given, else what `measurement`
+    says; without either, what the values tell: air is the brightest in counts, and near zero in line integrals.
+    angles: (angle,) degrees, any order, any ranges. axis: column of the rotation axis in the projections as given;
+    found by default (see `CalibrationParameters`). prior: "none" (physics alone), "tv", weights by name, or "auto" (the
+    best installed). iterations: most steps after which the solver stops, converged or not. device: a torch device.
+    settings: everything else. on_progress: called after every step.
+
+    Raises InputError for data that do not fit each other, are too few, do not tell counts from line integrals, or of
+    which no right volume can come (see `Finding`).
+    """
+    chosen = settings if settings is not None else Settings()
+    images, degrees = _checked(projections, angles)
+    kind = measurement or decided(images, flats=_holds(flats), darks=_holds(darks))
+    said = measurement is not None or _holds(flats)
+    given = given_axis(axis, chosen.calibration)
+    frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    geometry = region_geometry(frames, chosen.preprocess)
+    calibration = first_calibration(geometry, given, chosen.calibration)
+    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device, said=said), calibration)
+    references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
+    batches = _batches(images, degrees)
+    engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
+    for batch in batches:
+        engine.add(batch)
+    engine.calibrate(at_last=True)
+    if engine.wanted_again is not None:
+        for batch in batches:
+            engine.add_again(batch)
+    engine.close()
+    history: list[Progress] = []
+    while engine.phase != "final":
+        history.append(engine.step())
+        on_progress(history[-1])
+    pictures = engine.pictures()
+    # Only the preview has none of these, and the solver has iterated.
+    assert pictures.physics is not None
+    assert pictures.trust is not None
+    assert pictures.inferred is not None
+    assert pictures.prior_gap is not None
+    assert pictures.preview is not None
+    assert pictures.statement is not None
+    return Reconstruction(
+        volume=pictures.volume,
+        physics=pictures.physics,
+        trust=pictures.trust,
+        inferred=pictures.inferred,
+        prior_gap=pictures.prior_gap,
+        statement=pictures.statement,
+        preview=pictures.preview,
+        history=tuple(history),
+        geometry=engine.geometry,
+        calibration=of_detector(engine.calibration, chosen.preprocess),
+        prior=engine.prior_name,
+        warnings=tuple(engine.warnings),
+        findings=engine.findings,
+    )
+
+
+def _with_stripes(
+    references: References, batches: list[FrameBatch], parameters: PreprocessParameters, measurement: Measurement
+) -> References:
+    search = StripeSearch(references, parameters, measurement)
+    for batch in batches:
+        search.add(batch)
+    return search.found() or references
+
+
+def _parameters(
+    settings: Settings, measurement: Measurement, prior: str, iterations: int | None, device: str | None, *, said: bool
+) -> EngineParameters:
+    if iterations is not None and iterations < 1:
+        raise InputError(f"iterations must be at least 1, got {iterations}")
+    recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
+    return EngineParameters(
+        measurement=measurement,
+        measurement_said=said,
+        heldout_every=settings.worker.heldout_every,
+        device=device or settings.worker.device,
+        preprocess=settings.preprocess,
+        recon=recon,
+        calibration=settings.calibration,
+        prior=settings.prior.model_copy(update={"name": prior}),
+    )
+
+
+def _checked(projections: ArrayLike, angles: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    images = np.asarray(projections)
+    degrees = np.asarray(angles, dtype=np.float64)
+    if images.ndim != 3 or images.dtype.kind not in "biuf":
+        raise InputError(
+            f"projections must be real numbers (angle, row, column); got {images.dtype} of shape {images.shape}"
+        )
+    if degrees.shape != images.shape[:1]:
+        raise InputError(f"angles must be one per projection, ({len(images)},) degrees; got shape {degrees.shape}")
+    if not np.isfinite(degrees).all():
+        raise InputError("angles must be finite degrees; some are NaN or infinite")
+    return images, degrees
+
+
+def _holds(images: ArrayLike | None) -> bool:
+    return images is not None and len(np.asarray(images)) > 0
+
+
+def _stack(images: ArrayLike | None) -> NDArray[Any] | None:
+    return None if images is None else np.asarray(images)
+
+
+def _batches(images: NDArray[Any], degrees: NDArray[np.float64]) -> list[FrameBatch]:
+    length = max(1, _BATCH_BYTES // max(1, images[0].size * 4)) if len(images) else 1
+    return [
+        FrameBatch("projection", first, images[first : first + length], degrees[first : first + length])
+        for first in range(0, len(images), length)
+    ]

@@ -1,0 +1,138 @@
+"""Solver, prior and stopping rule at work on the frames that are in, and what they have come to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pfitre_service.config import PriorSettings
+from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.priors import choose_priors
+from pfitre_service.engine.quality import believe
+from pfitre_service.engine.volumes import Pictures
+from pfitre_service.recon.operators.data_term import relative_residual
+from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.solvers.pfitre import PfitreSolver
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is measured of a volume; NaN where nothing was."""
+
+    residual: float
+    heldout_error: float
+    heldout_error_physics: float
+    prior_gap: float
+
+
+class Solving:
+    """One way from a standing start to a volume. Raises SettingsError and InputError as `choose_priors` does."""
+
+    def __init__(
+        self, frames: Accumulation, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
+    ) -> None:
+        """watched: whether angles are, or will be, held out."""
+        self.remarks: dict[str, None] = {}
+        """What a person should know of the prior's fate."""
+        self._frames = frames
+        self._priors = choose_priors(prior, device, watched=watched)
+        self._solver = PfitreSolver(
+            frames.solved,
+            frames.heldout,
+            classical=self._priors.classical,
+            learned=self._priors.learned,
+            parameters=recon,
+            watched=watched,
+        )
+        self._errors = (math.nan, math.nan)
+        """Of the result and of the physics, as they were last measured."""
+        self._noise_floor = math.nan
+
+    @property
+    def prior_name(self) -> str:
+        """The prior in use."""
+        return self._priors.names[0 if self._solver.learned is not None else -1]
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the network in use; empty without one."""
+        return self._priors.weights_sha256 if self._solver.learned is not None else ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether another step would change nothing worth while."""
+        return self._solver.at_rest
+
+    def wake(self) -> None:
+        """The frames in use have changed: what had settled may move again."""
+        self._solver.wake()
+
+    def use(self, frames: Accumulation) -> None:
+        """Goes on with other frames, from the volume as it is."""
+        self._frames = frames
+        self._solver.use(frames.solved, frames.heldout)
+
+    def step(self) -> float:
+        """One iteration; returns how far the volume moved, ||x - x_previous|| / ||x||."""
+        change = self._solver.step()
+        self.remarks.update(dict.fromkeys(self._solver.remarks))
+        if self._frames.heldout.angles > 0:
+            self._noise_floor = self._frames.noise_floor
+            self._errors = (self._solver.errors.result, self._solver.errors.physics)
+        return change
+
+    def refit(self) -> None:
+        """From now on nothing is held out; as many steps as were taken so far, at the most."""
+        self._solver.refit()
+        self._frames.heldout, self._frames.heldout_every = self._solver.heldout, 0
+
+    @property
+    def figures(self) -> Figures:
+        """Of the volume as it is now; the errors as they were last measured."""
+        residual = relative_residual(self._frames.solved, self._solver.x)
+        return Figures(residual, *self._errors, self._solver.prior_gap)
+
+    def pictures(self, *, believed: bool) -> Pictures:
+        """The volume as it is now. believed: with the preview and how far it may be believed, which takes time."""
+        volumes = (self._solver.x.cpu().numpy(), self._solver.physics.x.cpu().numpy())
+        if not believed:
+            return Pictures(*volumes)
+        belief = believe(self._frames, self._solver, self._errors[0], self._noise_floor)
+        numpy = {name: tensor.cpu().numpy() for name, tensor in belief.maps.items()}
+        preview = self._frames.preview.picture(self._frames.solved).cpu().numpy()
+        return Pictures(*volumes, **numpy, preview=preview, statement=belief.statement)
+
+
+class Shown:
+    """A volume that stays in view while another solver is on its way."""
+
+    def __init__(self, revision: int, pictures: Pictures, solving: Solving, frames: Accumulation) -> None:
+        """revision: of the pictures; solving: what made them; frames: see `measure`."""
+        self.revision = revision
+        self.pictures = pictures
+        self.prior_name = solving.prior_name
+        self.weights_sha256 = solving.weights_sha256
+        self.remarks = solving.remarks
+        self._prior_gap = solving.figures.prior_gap
+        self.measure(frames)
+
+    def measure(self, frames: Accumulation) -> None:
+        """Measures it on all frames that are in by now."""
+
+        def residual(data: NormalEquations, picture: object) -> float:
+            return relative_residual(data, torch.as_tensor(picture).to(data.device)) if data.angles else math.nan
+
+        pictures = self.pictures
+        self.figures = Figures(
+            residual(frames.solved, pictures.volume),
+            residual(frames.heldout, pictures.volume),
+            residual(frames.heldout, pictures.physics),
+            self._prior_gap,
+        )
+
+    def is_no_better_than(self, figures: Figures) -> bool:
+        """Whether the other volume foretells the held-out angles as well; False where nothing is held out."""
+        return figures.heldout_error <= self.figures.heldout_error

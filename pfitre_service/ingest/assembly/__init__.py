@@ -1,0 +1,1 @@
+"""What happens to a document: pure, without input, output or clock."""

@@ -1,0 +1,1 @@
+"""From bytes of the network to documents; nothing is executed."""

@@ -1,0 +1,1 @@
+"""Frames that documents point to, read by a thread."""

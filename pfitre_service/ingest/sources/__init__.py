@@ -1,0 +1,1 @@
+"""Where documents come from: 0MQ, Kafka, Tiled, a RunEngine in this process."""

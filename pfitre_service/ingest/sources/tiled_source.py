@@ -1,0 +1,71 @@
+"""Live documents out of a Tiled catalogue that TiledWriter writes to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pfitre_service.errors import InputError, StoreError
+from pfitre_service.ingest.decoding.pickle_decoder import Decoded
+from pfitre_service.ingest.sources.source import Handler, Reception, SourceCounts
+
+if TYPE_CHECKING:
+    from pfitre_service.ingest.sources.tiled_runs import LiveRuns
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+
+
+class TiledSource:
+    """Follows the runs of the catalogue at `uri` by Tiled's websocket streams, or by looking where there are none.
+
+    The key is taken from the environment variable TILED_API_KEY.
+
+    readable: whether a file at this path is announced as one; others are read through Tiled.
+    """
+
+    def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
+        self._uri = uri
+        self._readable = readable
+        self._reception = Reception(uri.partition("?")[0])
+        self._reception.waits_for = f"no Tiled catalogue at {self._reception.address} yet"
+
+    @property
+    def counts(self) -> SourceCounts:
+        """A snapshot; may be taken from any thread."""
+        return self._reception.counts
+
+    def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
+        """Follow until `stop` is set. Calls `idle` between looks and documents.
+
+        Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
+        """
+        from pfitre_service.ingest.sources.tiled_runs import LiveRuns  # the Tiled client: two seconds
+
+        runs = LiveRuns(self._uri, self._readable)
+        try:
+            while not stop.is_set():
+                self._look(runs, handle, stop, idle)
+                self._reception.guard("the idle function", idle)
+                stop.wait(_POLL_S)
+        finally:
+            runs.close()
+            self._reception.connected = False
+
+    def _look(self, runs: LiveRuns, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
+        try:
+            for name, document in runs.documents():
+                decoded = partial(Decoded, name, document, frozenset())
+                self._reception.take(0, decoded, handle)
+                self._reception.guard("the idle function", idle)
+                if stop.is_set():
+                    return
+            self._reception.connected, self._reception.waits_for = True, ""
+        except (StoreError, InputError) as error:  # a container that is not there yet, a key that is not taken
+            if str(error) != self._reception.waits_for:
+                logger.warning("%s; trying again", error)
+            self._reception.connected, self._reception.waits_for = False, str(error)

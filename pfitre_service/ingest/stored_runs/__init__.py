@@ -1,0 +1,1 @@
+"""Stored runs as documents: JSON lines, runs in Tiled and databroker, scan files."""

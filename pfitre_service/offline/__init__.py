@@ -1,0 +1,1 @@
+"""Stored data: reconstruct a file, write results, replay, doctor."""

@@ -1,0 +1,1 @@
+"""Rotation axis and drift, from the projections alone."""

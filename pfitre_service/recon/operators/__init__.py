@@ -1,0 +1,1 @@
+"""Projector, back-projector, normal equations."""

@@ -1,0 +1,1 @@
+"""The data step, total variation and rounds with a network."""

@@ -1,0 +1,26 @@
+"""Where live documents come from, by the settings."""
+
+from __future__ import annotations
+
+from pfitre_service.config import Settings
+from pfitre_service.ingest import Source, ZmqSource
+from pfitre_service.ingest.sources.kafka_source import KafkaSource
+from pfitre_service.ingest.sources.tiled_source import TiledSource
+from pfitre_service.ingest.stored_runs.stored_documents import readable_files
+
+
+def document_source(settings: Settings) -> Source:
+    """Raises SettingsError for one that cannot be."""
+    source = settings.source
+    max_bytes = source.max_message_mib << 20
+    if source.kind == "kafka":
+        return KafkaSource(
+            source.address,
+            source.kafka_topics,
+            group=source.kafka_group,
+            options=source.kafka_options,
+            max_message_bytes=max_bytes,
+        )
+    if source.kind == "tiled":
+        return TiledSource(source.address, readable_files(settings.documents))
+    return ZmqSource(source.address, prefix=source.prefix.encode(), max_message_bytes=max_bytes)

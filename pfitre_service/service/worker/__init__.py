@@ -1,0 +1,1 @@
+"""The process that reconstructs: its rounds, one session a tomogram, the publisher."""

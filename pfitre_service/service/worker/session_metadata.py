@@ -1,0 +1,62 @@
+"""What the metadata of a tomogram say of how it came about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from pfitre_service.config import Settings
+from pfitre_service.engine.detector_columns import of_detector
+from pfitre_service.engine.engine import Engine
+from pfitre_service.model import Progress
+from pfitre_service.store.catalog import TomogramSummary
+
+
+def status_fields(
+    engine: Engine | None, progress: Progress | None, revision: int, settings: Settings
+) -> dict[str, Any]:
+    """JSON values by name; progress: the last step, revision: of the volume that is shown."""
+    if engine is None:
+        return {"frames_used": 0}
+    row = {} if progress is None else asdict(progress)
+    return {
+        "frames_used": engine.used,
+        "frames_unusable": engine.unusable,
+        "revision": revision,
+        "prior": engine.prior_name,
+        "weights_sha256": engine.weights_sha256,
+        "device": str(engine.device),
+        "calibration": of_detector(engine.calibration, settings.preprocess).document(),
+        "warnings": list(engine.warnings)[:50],
+        "measurement": engine.parameters.measurement,
+        "measurement_from": engine.measurement_from,
+        "findings": [asdict(finding) for finding in engine.findings],
+        "progress": {name: _finite(value) for name, value in row.items()},
+        "parameters": {
+            "calibration": asdict(settings.calibration),
+            "recon": asdict(settings.recon),
+            "prior": settings.prior.model_dump(mode="json"),
+            "preprocess": asdict(settings.preprocess),
+            "heldout_every": settings.worker.heldout_every,
+        },
+    }
+
+
+def final_reason(engine: Engine, how: str) -> str:
+    """How many projections were used, and `how` the scan ended."""
+    left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
+    left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
+    return f"{engine.used} of {engine.stored} projections used{left_out}; {how}"
+
+
+def how_it_ended(summary: TomogramSummary) -> str:
+    """The scan, in a few words."""
+    reason = f" ({summary.reason})" if summary.reason else ""
+    expected = summary.expected_frames
+    of_expected = f" of {expected} announced" if expected is not None else ""
+    return f"scan {summary.acquisition}{reason} with {summary.frames['projection']}{of_expected} projections"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""The embedded Tiled server, its data folder and the door before it."""

@@ -1,0 +1,1 @@
+"""Processes: started, watched, started again, and how they say how they are."""

@@ -1,0 +1,91 @@
+"""PSNR and SSIM against what they must be by definition, and against another way to compute them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from pfitre_service.bench.quality.similarity import psnr, ssim
+from pfitre_service.errors import InputError
+
+
+@pytest.fixture
+def truth() -> torch.Tensor:
+    rng = np.random.default_rng(3)
+    pictures = ndimage.gaussian_filter(rng.random((3, 40, 33)), (0, 2, 2))
+    return torch.from_numpy(pictures - pictures.min())
+
+
+def noisy(truth: torch.Tensor, amount: float) -> torch.Tensor:
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
+    return (truth + amount * noise).clamp_min(0)
+
+
+def test_psnr_of_a_known_offset_is_its_share_of_the_peak(truth):
+    tenth = 0.1 * truth.amax((1, 2), keepdim=True)
+    assert psnr(truth + tenth, truth).tolist() == pytest.approx([20.0] * 3)
+
+
+def test_a_picture_is_like_itself(truth):
+    assert psnr(truth, truth).tolist() == [math.inf] * 3
+    assert ssim(truth, truth).tolist() == pytest.approx([1.0] * 3)
+
+
+def test_negative_values_count_as_zero(truth):
+    below = torch.where(truth == 0, -5.0, truth)
+    assert torch.equal(psnr(below, truth), psnr(truth, truth))
+    assert torch.equal(ssim(below, truth), ssim(truth, truth))
+
+
+def test_unit_of_the_values_does_not_matter(truth):
+    other = noisy(truth, 0.02)
+    assert torch.allclose(psnr(1000 * other, 1000 * truth), psnr(other, truth))
+    assert torch.allclose(ssim(1000 * other, 1000 * truth), ssim(other, truth))
+
+
+def test_more_noise_is_less_alike(truth):
+    small, large = noisy(truth, 0.01), noisy(truth, 0.05)
+    assert (psnr(small, truth) > psnr(large, truth) + 6).all()
+    assert (ssim(small, truth) > ssim(large, truth)).all()
+
+
+def test_ssim_of_two_flat_pictures_is_that_of_their_means():
+    """Without variance only the means speak: (2 a b + C1) / (a^2 + b^2 + C1)."""
+    truth = torch.full((1, 30, 30), 0.5, dtype=torch.float64)
+    truth[0, 0, 0], truth[0, -1, -1] = 0.0, 1.0  # a range of 1; the corners are seen by one window each
+    value = float(ssim(torch.full_like(truth, 0.25), truth))
+    assert value == pytest.approx((2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4), abs=5e-3)
+
+
+def test_ssim_agrees_with_the_filters_of_scipy(truth):
+    other = noisy(truth, 0.02)
+
+    def mean(picture):
+        return ndimage.gaussian_filter(picture, 1.5, truncate=3.5)[5:-5, 5:-5]
+
+    for x, t, value in zip(other.numpy(), truth.numpy(), ssim(other, truth).tolist(), strict=True):
+        c1, c2 = (0.01 * np.ptp(t)) ** 2, (0.03 * np.ptp(t)) ** 2
+        mx, mt = mean(x), mean(t)
+        covariance, vx, vt = mean(x * t) - mx * mt, mean(x * x) - mx**2, mean(t * t) - mt**2
+        luminance = (2 * mx * mt + c1) / (mx**2 + mt**2 + c1)
+        structure = (2 * covariance + c2) / (vx + vt + c2)
+        assert value == pytest.approx((luminance * structure).mean(), rel=1e-9)
+
+
+def test_an_empty_slice_has_no_figures_and_spoils_no_other(truth):
+    with_empty = truth.clone()
+    with_empty[1] = 0
+    for figure in (psnr, ssim):
+        values = figure(noisy(truth, 0.02), with_empty)
+        assert torch.isnan(values).tolist() == [False, True, False]
+
+
+def test_pictures_of_another_shape_are_refused(truth):
+    with pytest.raises(InputError, match="one shape"):
+        psnr(truth[:2], truth)
+    with pytest.raises(InputError, match="11 x 11"):
+        ssim(truth[:, :10], truth[:, :10])
