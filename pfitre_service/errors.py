@@ -5,6 +5,10 @@
     ├── InputError          data that cannot be understood: files, arrays, angles
     │   └── DocumentError   a Bluesky document that breaks its own rules
     ├── StoreError          the catalogue (Tiled) refuses, is out of reach, or cannot write
+    │   ├── StoreUnavailableError   not now: out of reach, too slow, disk full; the same call may work later
+    │   ├── StoreMissingError       there is no such node
+    │   ├── StoreConflictError      there is such a node already
+    │   └── StoreForbiddenError     the key, or its absence, does not allow it
     └── ServiceError        a process of the service did not start, answer or stop
 
 A message says what was expected, what came, where, and what to do about it.
@@ -35,3 +39,19 @@ class StoreError(PfitreError):
 
 class ServiceError(PfitreError):
     """A process of the service did not start, answer or stop."""
+
+
+class StoreUnavailableError(StoreError):
+    """The catalogue cannot do it now; worth another try."""
+
+
+class StoreMissingError(StoreError):
+    """There is no such node in the catalogue."""
+
+
+class StoreConflictError(StoreError):
+    """A node of this name is there already."""
+
+
+class StoreForbiddenError(StoreError):
+    """The server wants another key than it was given, or any at all."""

@@ -95,3 +95,8 @@ def set_up_logging(level: int, pattern: str, *, force: bool = False) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(pattern))
     logging.basicConfig(level=level, handlers=[handler], force=force)
+
+
+def percent(share: float) -> str:
+    """Two figures, and never in powers of ten."""
+    return f"{float(f'{100 * share:.2g}'):g} %"

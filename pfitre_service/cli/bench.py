@@ -104,8 +104,7 @@ def stream(
     """
     from pfitre_service.addresses import free_ports
     from pfitre_service.bench.running_service import PORTS
-    from pfitre_service.bench.stream.display import render
-    from pfitre_service.bench.stream.stream import StreamParameters, run
+    from pfitre_service.bench.stream.stream import StreamParameters, render, run
 
     Logging.set_up(logging.WARNING)
     parameters = StreamParameters(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.errors import StoreMissingError
 from pfitre_service.store.catalog import TomogramSummary
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result_array import ResultArray

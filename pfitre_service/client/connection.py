@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pfitre_service.client.arrays import open_projections, open_result
 from pfitre_service.client.watching import Revision, watch
+from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import ResultName
 from pfitre_service.store.parameters import TiledParameters
 

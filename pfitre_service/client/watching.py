@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import Phase, Progress, TomogramKey
 from pfitre_service.store.catalog import Catalog, TomogramSummary
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 from pfitre_service.store.reader import TomogramReader
 
 _ENDED = ("final", "failed", "references")

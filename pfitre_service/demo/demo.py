@@ -16,15 +16,15 @@ from typing import Any
 
 from rich.console import Console
 
-from pfitre_service.addresses import free_ports
 from pfitre_service.catalog_access import catalog_url, connect_catalog
-from pfitre_service.config import Settings, load_settings, merged
+from pfitre_service.config import Settings, merged
 from pfitre_service.demo.display import Display
 from pfitre_service.demo.scans import Beamline, ShownScan, choose_scan
 from pfitre_service.demo.summary import sentences, summarize
 from pfitre_service.demo.watch import Watch, wait_final, watching
 from pfitre_service.errors import ServiceError
 from pfitre_service.model import Progress
+from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.supervision.supervisor import Supervisor
@@ -64,21 +64,6 @@ def run_demo(
         on_summary(summary)
         if keep:
             _until_interrupted(console)
-
-
-def demo_settings(output: Path, overrides: Mapping[str, Any]) -> Settings:
-    """The defaults on free ports, so that a demo never meets a service that runs already; data below `output`."""
-    ports = [f"127.0.0.1:{port}" for port in free_ports(9)]
-    embedded = {
-        "data_dir": output / "data",
-        "profile_name": "demo",
-        "tiled": {"port": int(ports[0].rpartition(":")[2])},
-        "proxy": {"publish": ports[1], "subscribe": ports[2]},
-        "source": {"address": ports[2]},
-        "health": dict(zip(("supervisor", "tiled", "proxy", "ingest", "worker", "epics"), ports[3:], strict=True)),
-        "worker": {"publish_interval_s": 1.0},
-    }
-    return load_settings(None, merged(embedded, overrides))
 
 
 def _scan_and_watch(

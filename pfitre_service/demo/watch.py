@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pfitre_service.demo.display import Display
-from pfitre_service.errors import ServiceError
+from pfitre_service.errors import ServiceError, StoreMissingError, StoreUnavailableError
 from pfitre_service.ingest import DocumentRules
 from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store.catalog import Catalog, TomogramSummary
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 
 _FINAL_S = 280.0
 _WATCH_S = 0.25

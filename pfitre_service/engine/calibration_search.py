@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pfitre_service.engine.accumulator import Accumulation
 from pfitre_service.model import ScanGeometry
+from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.calibration.calibration import Calibration, calibrate
 from pfitre_service.recon.calibration.rotation_axis import FEWEST_ANGLES
 from pfitre_service.recon.parameters import CalibrationParameters
@@ -73,3 +74,27 @@ def first_calibration(geometry: ScanGeometry, given: float | None, parameters: C
     """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle."""
     searched = given is None and parameters.rotation_axis == "auto"
     return Calibration(geometry.axis, "middle" if searched else "given")
+
+
+def of_detector(calibration: Calibration, preprocess: PreprocessParameters) -> Calibration:
+    """The solver's `calibration` in columns of the frames."""
+    return _changed(calibration, _origin(preprocess), preprocess.bin)
+
+
+def of_solver(calibration: Calibration, preprocess: PreprocessParameters) -> Calibration:
+    """The other way round."""
+    return _changed(calibration, -_origin(preprocess) / preprocess.bin, 1 / preprocess.bin)
+
+
+def _origin(preprocess: PreprocessParameters) -> float:
+    """Where in the frame the solver's column 0 lies."""
+    return (preprocess.columns or (0, 0))[0] + (preprocess.bin - 1) / 2
+
+
+def _changed(calibration: Calibration, origin: float, width: float) -> Calibration:
+    return replace(
+        calibration,
+        axis=origin + width * calibration.axis,
+        axis_uncertainty=width * calibration.axis_uncertainty,
+        shifts=tuple(width * shift for shift in calibration.shifts),
+    )

@@ -26,10 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.engine.accumulator import Accumulation
-from pfitre_service.engine.detector_columns import of_detector
-from pfitre_service.engine.device import choose_device
+from pfitre_service.engine.calibration_search import of_detector
 from pfitre_service.engine.examination import FEWEST_FRAMES, Examination, refuse
-from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.engine.parameters import EngineParameters, choose_device
 from pfitre_service.engine.projections import Frames
 from pfitre_service.engine.solver import Figures, Shown, Solving
 from pfitre_service.engine.volumes import Pictures

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from pfitre_service.engine.accumulator import Accumulation
-from pfitre_service.export.words import percent
 from pfitre_service.recon.quality.directions import described, measured_ranges
 from pfitre_service.recon.quality.error_model import shipped_error_model
 from pfitre_service.recon.quality.evidence import Evidence, inferred_part, missing_share, next_angle, unmeasured
 from pfitre_service.recon.quality.inference_cost import Cost, shipped_inference_cost
 from pfitre_service.recon.solvers.admm import relative_distance
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
+from pfitre_service.text_output import percent
 
 _WORTH_A_WORD = 0.005
 """Of the dense material: less may be gone without mention."""

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pfitre_service.config import Settings
-from pfitre_service.engine.calibration_search import first_calibration, given_axis
-from pfitre_service.engine.detector_columns import of_detector
+from pfitre_service.engine.calibration_search import first_calibration, given_axis, of_detector
 from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.parameters import EngineParameters
 from pfitre_service.engine.quality import Statement

@@ -20,10 +20,9 @@ from pfitre_service.config import Settings
 from pfitre_service.epics.pva_server import TOMOGRAM, Request, Variables, serving
 from pfitre_service.epics.pva_values import AXES, Alarm, Axis, Severity, Slice
 from pfitre_service.epics.state import Known, Places
-from pfitre_service.errors import InputError, StoreError
+from pfitre_service.errors import InputError, StoreError, StoreMissingError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.parameters import is_loopback
 from pfitre_service.supervision.process import ProcessContext
 

@@ -16,13 +16,12 @@ from typing import IO
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from pfitre_service.errors import InputError, StoreError
+from pfitre_service.errors import InputError, StoreError, StoreForbiddenError, StoreMissingError
 from pfitre_service.export.load_tomogram import load_tomogram, pieces, unnamed_export
 from pfitre_service.export.report import report
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import TomogramKey
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreForbiddenError, StoreMissingError
 from pfitre_service.store.layout import ResultName
 
 _AT_A_TIME = 2

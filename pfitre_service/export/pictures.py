@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-from pfitre_service.export import words
 from pfitre_service.export.tomogram import Tomogram
 from pfitre_service.model import Progress
 from pfitre_service.recon.quality.directions import holes, measured_ranges, missing_degrees
+from pfitre_service.text_output import percent
 
 _TITLES = {
     "volume": "Result",
@@ -161,7 +161,7 @@ def draw_curves(rows: Sequence[Progress]) -> Picture:
         values = np.array([getattr(row, name) for row in rows], float)
         good = np.isfinite(values) & (values > 0)
         if good.any():
-            last = words.percent(values[good][-1])
+            last = percent(values[good][-1])
             axis.plot(along[good], values[good], style, color=colour, linewidth=width, label=f"{label}: {last}")
             told.append(f"{label} {last}")
     if rows:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from pfitre_service.export import words
-from pfitre_service.export.tomogram import Tomogram
+from pfitre_service.export.tomogram import Tomogram, last_measured
 from pfitre_service.recon.quality.directions import described, measured_ranges, missing_degrees
 
 _PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
@@ -111,7 +110,7 @@ def _angles(tomogram: Tomogram) -> dict[str, Any]:
 
 def _trust(tomogram: Tomogram) -> dict[str, Any]:
     degrees = [angle for angle, _ in tomogram.counting_angles]
-    measured = {name: words.last_measured(tomogram.progress, name) for name in _MEASURES}
+    measured = {name: last_measured(tomogram.progress, name) for name in _MEASURES}
     stated = tomogram.metadata.get("trust") or {}
     shares = {name: stated.get(name) for name in _STATED}
     return {

@@ -8,11 +8,11 @@ from typing import Any
 
 import jinja2
 
-from pfitre_service.export import pictures, words
+from pfitre_service.export import pictures
 from pfitre_service.export.files import whole_or_not_at_all
 from pfitre_service.export.provenance import provenance
 from pfitre_service.export.tomogram import Tomogram
-from pfitre_service.text_output import printable
+from pfitre_service.text_output import percent, printable
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _ORIGINS = {"given": "as the run said", "found": "found from the projections", "middle": "the middle of the detector"}
@@ -150,6 +150,6 @@ def measures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     }
     trust = document["trust"]
     return [
-        (name, words.percent(trust[key]) if trust[key] is not None else "not measured", meaning)
+        (name, percent(trust[key]) if trust[key] is not None else "not measured", meaning)
         for key, (name, meaning) in meanings.items()
     ]

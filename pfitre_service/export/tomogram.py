@@ -107,3 +107,8 @@ def slabs(array: Slices) -> Iterator[tuple[int, NDArray[np.float32]]]:
     depth = slab_depth(array.shape)
     for first in range(0, array.shape[0], depth):
         yield first, array.read(first, min(first + depth, array.shape[0]))
+
+
+def last_measured(rows: Sequence[Progress], name: str) -> float | None:
+    """The newest value of a column of `progress` that is a measurement."""
+    return next((float(value) for row in reversed(rows) if (value := getattr(row, name)) > 0), None)

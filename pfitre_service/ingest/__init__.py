@@ -18,8 +18,7 @@ from pfitre_service.ingest.assembly.actions import (
 from pfitre_service.ingest.assembly.angle_track import AngleNotKnownYetError
 from pfitre_service.ingest.assembly.assembler import TomogramAssembler
 from pfitre_service.ingest.assembly.counts import IngestCounts, RunSummary, TomogramCounts
-from pfitre_service.ingest.detector_files.announced import frames_of
-from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError
+from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError, frames_of
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.scan_files.read_scan import read_scan
 from pfitre_service.ingest.scan_files.stored_scan import StoredScan
@@ -29,7 +28,6 @@ from pfitre_service.ingest.sources.zmq_proxy import DocumentProxy
 from pfitre_service.ingest.sources.zmq_source import ZmqSource
 from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
-from pfitre_service.offline.fresh_uids import NewUids
 
 __all__ = [
     "AbandonTomogram",
@@ -48,7 +46,6 @@ __all__ = [
     "IngestCounts",
     "JsonLines",
     "LiveCallback",
-    "NewUids",
     "NotReadableYetError",
     "Note",
     "OpenTomogram",

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from pfitre_service.config import Settings
-from pfitre_service.engine.device import use_threads
+from pfitre_service.engine.parameters import use_threads
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.ingest import StoredScan, read_scan
 from pfitre_service.ingest.scan_files.file_order import Order

@@ -19,11 +19,11 @@ from rich.text import Text
 
 from pfitre_service.catalog_access import connect_catalog
 from pfitre_service.config import Settings, load_profile, load_settings, merged
-from pfitre_service.demo.demo import demo_settings
 from pfitre_service.errors import ServiceError, SettingsError
-from pfitre_service.ingest import NewUids
 from pfitre_service.ingest.stored_runs.stored_documents import StoredDocuments, stored_documents
 from pfitre_service.offline.flow_controlled_publisher import LiveLink
+from pfitre_service.offline.fresh_uids import NewUids
+from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog, TomogramSummary
 from pfitre_service.text_output import make_console, printable

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.orientation import View, describe, neighbours
-from pfitre_service.prior.precision import computes_in_bfloat16
 
 _PIXELS_AT_ONCE = 2**19
 """Pixels of one call of the network: its activations take about two kilobytes each."""
@@ -92,3 +91,11 @@ def _tiles(length: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
     ramp = (torch.minimum(distance, distance.flip(0)) + 1).div(_OVERLAP).clamp(max=1.0)
     for index in range(count):
         yield min(index * (tile - _OVERLAP), length - tile), ramp
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware: elsewhere it would be right, and slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # of torch itself; a release may rename it
+    return device.type == "cpu" and probe is not None and bool(probe())

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store import layout
-from pfitre_service.store.failure import FramesRefusedError, StoreMissingError, StoreUnavailableError
 from pfitre_service.store.frame_array import FrameArray, create_frames, open_frames
 from pfitre_service.store.frame_rows import read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId
@@ -32,6 +31,16 @@ logger = logging.getLogger(__name__)
 # Frames whose rows are written in one go. Each go costs three requests, 0.1 s of Tiled's time or more, however many
 # frames it has: a writer that is behind catches up by larger ones.
 _BATCH_BYTES = 256 << 20
+
+
+class FramesRefusedError(StoreError):
+    """Frames that do not fit the array they belong to. All others of the same call were stored."""
+
+    def __init__(self, message: str, frames: Sequence[Frame], *, stored: int, duplicates: int) -> None:
+        super().__init__(message)
+        self.frames = tuple(frames)
+        self.stored = stored
+        self.duplicates = duplicates
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import Measurement, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout
 from pfitre_service.store.acquisition_writer import AcquisitionWriter
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import AcquisitionState
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result_writer import ResultWriter

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.errors import StoreUnavailableError
 from pfitre_service.store.tiled_http import nodes
 
 LAYOUT_FILE = "zarr.json"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import FrameBatch, Measurement, Progress, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.frame_array import FrameArray, open_frames
 from pfitre_service.store.frame_rows import FrameRows, read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName

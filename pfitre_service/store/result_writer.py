@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError
 from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store import layout
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.store.layout import ResultName
 from pfitre_service.store.local_arrays import folder_of, leave_uncompressed
 from pfitre_service.store.tiled_http import nodes

@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import Frame, Role, TomogramKey
-from pfitre_service.store.acquisition_writer import AcquisitionWriter
+from pfitre_service.store.acquisition_writer import AcquisitionWriter, FramesRefusedError
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import FramesRefusedError, StoreUnavailableError
 from pfitre_service.store.layout import AcquisitionState
 
 logger = logging.getLogger(__name__)

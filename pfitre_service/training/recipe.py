@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from pfitre_service.errors import SettingsError
-from pfitre_service.prior.precision import computes_in_bfloat16
+from pfitre_service.prior.network_prior import computes_in_bfloat16
 
 Precision = Literal["auto", "bfloat16", "float32"]
 

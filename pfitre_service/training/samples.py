@@ -21,7 +21,8 @@ from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.quality.coverage import directional_coverage
-from pfitre_service.recon.solvers.admm import IncrementalAdmm, TikhonovSolver, robust_scale
+from pfitre_service.recon.robust_scale import robust_scale
+from pfitre_service.recon.solvers.admm import IncrementalAdmm, TikhonovSolver
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.twin.families import draw
 from pfitre_service.twin.imperfections import ImperfectionParameters, Imperfections, draw_imperfections, measure

@@ -22,7 +22,7 @@ from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.quality.coverage import directional_coverage
-from pfitre_service.recon.solvers.admm import robust_scale
+from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.training.loop import on_device
 from pfitre_service.training.samples import DEPTH, OVERSAMPLING, accumulate, project_fine

@@ -25,12 +25,11 @@ from playwright.sync_api import sync_playwright
 
 from pfitre_service.catalog_access import catalog_url, connect_catalog
 from pfitre_service.config import Settings
-from pfitre_service.demo.demo import demo_settings
-from pfitre_service.errors import ServiceError
+from pfitre_service.errors import ServiceError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import TomogramKey
+from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog, TomogramSummary
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.supervision.health import HealthReport, fetch_health
 from pfitre_service.twin.detector import Camera, CameraParameters, FluorescenceDetector

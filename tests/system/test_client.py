@@ -10,8 +10,8 @@ import pytest
 from tiled.client import from_uri
 
 from pfitre_service.client import WatchTimeoutError, connect
+from pfitre_service.errors import StoreMissingError, StoreUnavailableError
 from pfitre_service.model import TomogramKey
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 
 pytestmark = pytest.mark.slow
 

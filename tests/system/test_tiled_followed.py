@@ -15,12 +15,12 @@ from tiled.client import from_uri
 from pfitre_service.addresses import free_port
 from pfitre_service.catalog_access import api_key, catalog_url, connect_catalog
 from pfitre_service.config import Settings
-from pfitre_service.demo.demo import demo_settings
+from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import TomogramKey
+from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.receiver import live_tomography
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreMissingError
 from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
 

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.bench.running_service import RunningService, wait_for
-from pfitre_service.bench.stream.bare_write import bare_write
 from pfitre_service.bench.stream.detectors import stamp
 from pfitre_service.bench.stream.publisher import Sent, publish
 from pfitre_service.errors import ServiceError
+
+_BYTES = 1 << 30
 
 _LOOK_S = 0.5  # each costs the catalogue 30 ms of its time
 _HEARD_S = 30.0
@@ -171,3 +172,39 @@ def count_wrong(service: RunningService, run_uid: str, stored: int) -> int:
         found = np.frombuffer(service.first_pixels(run_uid, first, stop), np.uint16).reshape(-1, 2)
         wrong += int(np.any(found != [stamp(number) for number in range(first, stop)], axis=1).sum())
     return wrong
+
+
+def bare_write(path: Path, shape: tuple[int, int], frames: int) -> dict[str, float]:
+    """`frames` uint16 images of `shape`, 1 GiB of them at most, written to a file one by one, and synced."""
+    frame = np.random.default_rng(0).integers(0, 1 << 16, shape, np.uint16)
+    count = max(1, min(frames, _BYTES // frame.nbytes))
+    begin, cpu = time.perf_counter(), time.process_time()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(count):
+            file.write(frame.data)
+        os.fsync(file.fileno())
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
+    return {"megabytes_per_second": count * frame.nbytes / 1e6 / seconds, "cpu_ms_per_frame": 1e3 * cpu / count}
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result of `stream.run` in a few lines."""
+    lag, bare = result["lag_seconds"], result["bare_write"]
+    cpu = ", ".join(f"{name} {value:.2f}" for name, value in result["cpu_ms_per_frame"].items())
+    over = "" if result["cpu_over_bare_write"] is None else f", {result['cpu_over_bare_write']:.0f} times the CPU"
+    way = "through a growing file" if result["file"] else "in the documents"
+    return "\n".join(
+        [
+            f"{result['shape'][0]} x {result['shape'][1]} uint16 {way}, {result['achieved_rate']:.0f} of "
+            f"{result['rate']:g} a second for {result['seconds']:g} s ({result['megabytes_per_second']:.0f} MB/s), "
+            f"on {result['cores']} cores with a load of {result['load_before']:.1f} before",
+            f"sent {result['sent']}, stored {result['stored']}, lost {result['lost']}, refused {result['refused']}, "
+            f"unreadable {result['unreadable']}, wrong {result['wrong']}",
+            f"from the detector to a stored row: median {lag['median']:.2f} s, 95 % {lag['p95']:.2f} s, "
+            f"longest {lag['max']:.2f} s, last frame {lag['at_end']:.2f} s (looked at every {lag['resolution']:g} s)",
+            f"CPU ms a frame: {cpu}",
+            f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, "
+            f"{bare['cpu_ms_per_frame']:.3f} ms of CPU a frame; "
+            f"the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",
+        ]
+    )

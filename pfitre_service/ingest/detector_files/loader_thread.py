@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pfitre_service.errors import InputError, StoreError
-from pfitre_service.ingest import AngleNotKnownYetError, FrameFiles, NotReadableYetError, ReadFrames, frames_of
+from pfitre_service.ingest.assembly.actions import ReadFrames
+from pfitre_service.ingest.assembly.angle_track import AngleNotKnownYetError
 from pfitre_service.ingest.assembly.file_references import FileRows
 from pfitre_service.ingest.assembly.scanned_maps import ScannedMap
+from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError, frames_of
 from pfitre_service.ingest.sequence import in_words
 from pfitre_service.model import Frame, TomogramKey
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from pfitre_service.errors import InputError
+from pfitre_service.errors import InputError, StoreUnavailableError
 from pfitre_service.ingest.sources.tiled_subscriptions import NodeNews, Path
 from pfitre_service.ingest.stored_runs.tiled_catalogue import Document, StoredRuns, is_run
 from pfitre_service.ingest.stored_runs.tiled_streams import StoredStream, path_of, reached
-from pfitre_service.store.failure import StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from types import TracebackType
 
 import zmq
 
+from pfitre_service.addresses import endpoint
 from pfitre_service.errors import ServiceError
-from pfitre_service.ingest.addresses import endpoint
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from functools import partial
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from pfitre_service.addresses import endpoint
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.addresses import endpoint
 from pfitre_service.ingest.decoding.pickle_decoder import Decoded, decode
 from pfitre_service.ingest.sources.source import Handler, Reception, SourceCounts
 

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pfitre_service.errors import InputError
-from pfitre_service.ingest import (
-    DocumentRules,
-    FrameFiles,
-    JsonLines,
-    documents_of_scan,
-    holds_documents,
-    read_scan,
-)
+from pfitre_service.ingest.detector_files.frame_files import FrameFiles
+from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.ingest.scan_files.read_scan import read_scan
+from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
+from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
 
 Document = tuple[str, dict[str, Any]]
 PROFILE = "profile:"

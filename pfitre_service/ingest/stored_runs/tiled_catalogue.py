@@ -11,9 +11,8 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pfitre_service.errors import SettingsError
+from pfitre_service.errors import SettingsError, StoreMissingError
 from pfitre_service.ingest.stored_runs.tiled_streams import StoredStream, reached
-from pfitre_service.store.failure import StoreMissingError
 
 Document = tuple[str, dict[str, Any]]
 

@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from pfitre_service.errors import InputError
-from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.errors import InputError, StoreUnavailableError
 
 _Answer = TypeVar("_Answer")
 TimedDocument = tuple[float, str, dict[str, Any]]

@@ -18,7 +18,7 @@ from torch.nn.functional import conv2d, pad
 
 from pfitre_service.recon.operators.fourier import convolve, padded_spectrum
 from pfitre_service.recon.operators.normal_equations import NormalEquations
-from pfitre_service.recon.solvers.admm import robust_scale
+from pfitre_service.recon.robust_scale import robust_scale
 
 _HALF_MEASURED = 0.25
 """A spatial frequency counts as half measured where K is this share of what as many angles would give it if they lay

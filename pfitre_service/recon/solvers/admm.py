@@ -17,20 +17,18 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.conjugate_gradient import circulant_preconditioner, conjugate_gradient
 
 _ACCURACY = 0.1
 """How exactly a data step is solved, as a share of how little a step must change to be the last."""
 CLEARLY = 0.005
 """Share by which a held-out error lies clearly above another: what is within it goes up and down by itself."""
-_VOXELS_READ = 200_000
-"""About how many voxels of a volume its scale is read from."""
 
 
 class Prior(Protocol):
@@ -193,26 +191,3 @@ def relative_distance(x: Tensor, other: Tensor) -> float:
         return 0.0
     norm = float(torch.linalg.vector_norm(x))
     return distance / norm if norm > 0.0 else math.inf
-
-
-def robust_scale(x: Tensor) -> float:
-    """The value of |x| with half of the volume's energy below it, from at most `_VOXELS_READ` voxels or so.
-
-    It is that of the sample, however small a part of the field the sample fills. Hot voxels, up to one in ten
-    thousand, do not move it: what is larger counts as the value that so few exceed.
-    """
-    values = x.flatten()
-    read = values[:: _stride(values.numel(), x.shape[-1])].abs().cpu().numpy()
-    ordered = np.sort(read).astype(np.float64)  # numpy's sort of float32 takes a tenth of the time of torch's
-    np.minimum(ordered, ordered[math.ceil(0.9999 * (len(ordered) - 1))], out=ordered)
-    energy = np.cumsum(np.square(ordered))
-    return float(ordered[min(int(np.searchsorted(energy, energy[-1] / 2)), len(ordered) - 1)])
-
-
-def _stride(voxels: int, width: int) -> int:
-    """A step through a volume that comes by every column of its slices: one that shares a factor with their width
-    could see nothing but their empty edge."""
-    stride = max(1, voxels // _VOXELS_READ)
-    while math.gcd(stride, width) > 1:
-        stride += 1
-    return stride

@@ -15,10 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from pfitre_service.engine.volumes import Pictures
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreUnavailableError
 from pfitre_service.store.result_writer import ResultWriter
 
 logger = logging.getLogger(__name__)

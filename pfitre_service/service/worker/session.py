@@ -21,8 +21,13 @@ from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, Role, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
 from pfitre_service.service.worker.publisher import Publisher, Status
-from pfitre_service.service.worker.resuming import continued, resumed_calibration
-from pfitre_service.service.worker.session_metadata import final_reason, how_it_ended, status_fields
+from pfitre_service.service.worker.session_metadata import (
+    continued,
+    final_reason,
+    how_it_ended,
+    resumed_calibration,
+    status_fields,
+)
 from pfitre_service.store.catalog import TomogramSummary
 from pfitre_service.store.reader import TomogramReader
 

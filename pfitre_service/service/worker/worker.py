@@ -19,15 +19,13 @@ import torch
 
 from pfitre_service.catalog_access import connect_catalog
 from pfitre_service.config import PriorSettings, Settings
-from pfitre_service.engine.device import choose_device, use_threads
 from pfitre_service.engine.engine import Engine
-from pfitre_service.engine.parameters import EngineParameters
-from pfitre_service.errors import InputError, SettingsError, StoreError
+from pfitre_service.engine.parameters import EngineParameters, choose_device, use_threads
+from pfitre_service.errors import InputError, SettingsError, StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.worker.publisher import Publisher
 from pfitre_service.service.worker.session import Session
 from pfitre_service.store.catalog import Catalog, TomogramSummary
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 from pfitre_service.supervision.process import ProcessContext
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from pfitre_service.errors import StoreError
-from pfitre_service.store.failure import (
+from pfitre_service.errors import (
     StoreConflictError,
+    StoreError,
     StoreForbiddenError,
     StoreMissingError,
     StoreUnavailableError,

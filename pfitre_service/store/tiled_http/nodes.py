@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreConflictError, StoreError
 from pfitre_service.json_values import plain
-from pfitre_service.store.failure import StoreConflictError
 from pfitre_service.store.tiled_http.connection import Params, Wire
 
 _ARROW = "application/vnd.apache.arrow.file"

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store import frame_array, layout
-from pfitre_service.store.failure import StoreUnavailableError
 from pfitre_service.store.frame_array import LocalFrames, RemoteFrames, open_frames
 from pfitre_service.store.tiled_http import nodes
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError
 from pfitre_service.model import ScanGeometry
 from pfitre_service.store import layout
-from pfitre_service.store.failure import FramesRefusedError, StoreMissingError
+from pfitre_service.store.acquisition_writer import FramesRefusedError
 from pfitre_service.store.tiled_http import nodes
 
 

@@ -8,11 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreMissingError, StoreUnavailableError
 from pfitre_service.store.result_writer import ResultWriter
 from pfitre_service.store.tiled_http import nodes
 from pfitre_service.store.tiled_http.connection import Wire

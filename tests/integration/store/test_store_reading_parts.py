@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pfitre_service.errors import InputError, StoreError
+from pfitre_service.errors import InputError, StoreError, StoreForbiddenError
 from pfitre_service.export.load_tomogram import find_tomogram, load_tomogram
 from pfitre_service.model import TomogramKey
 from pfitre_service.store import result_array
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreForbiddenError
 from pfitre_service.store.tiled_http import nodes
 
 

@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 import zarr
 
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import Progress
 from pfitre_service.store.catalog import Catalog
-from pfitre_service.store.failure import StoreUnavailableError
 from pfitre_service.store.server import data_folder
 from pfitre_service.store.server.server import build_app, run_server
 from pfitre_service.store.writer_thread import StoreThread

@@ -10,7 +10,7 @@ import pytest
 
 from pfitre_service.client import connect
 from pfitre_service.client.arrays import Lengths
-from pfitre_service.store.failure import StoreUnavailableError
+from pfitre_service.errors import StoreUnavailableError
 
 
 def test_binned_volumes_lie_where_their_pixels_were():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pfitre_service.engine.detector_columns import of_detector, of_solver
+from pfitre_service.engine.calibration_search import of_detector, of_solver
 from pfitre_service.model import ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, region_geometry
 from pfitre_service.recon.calibration.calibration import Calibration

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from pfitre_service.config import PriorSettings
-from pfitre_service.engine.device import choose_device
 from pfitre_service.engine.engine import Engine
-from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.engine.parameters import EngineParameters, choose_device
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import FrameBatch, ScanGeometry
 from pfitre_service.preprocess import References

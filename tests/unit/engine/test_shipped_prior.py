@@ -16,7 +16,7 @@ from pfitre_service.prior.architectures import load_network
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.quality.coverage import directional_coverage
-from pfitre_service.recon.solvers.admm import robust_scale
+from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.twin.families import HELD_BACK_FAMILIES
 from pfitre_service.twin.project import bin_volume, project

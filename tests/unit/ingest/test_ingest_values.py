@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pfitre_service.addresses import endpoint
 from pfitre_service.errors import SettingsError
-from pfitre_service.ingest.addresses import endpoint
 from pfitre_service.ingest.document_values import finite, json_safe, whole
 from pfitre_service.ingest.sequence import SeenNumbers, in_words
 

@@ -10,9 +10,8 @@ from torch import nn
 
 from pfitre_service.prior import network_prior
 from pfitre_service.prior.network import DIRECTIONS, NetworkShape, PfitreNet
-from pfitre_service.prior.network_prior import NetworkPrior
+from pfitre_service.prior.network_prior import NetworkPrior, computes_in_bfloat16
 from pfitre_service.prior.orientation import View
-from pfitre_service.prior.precision import computes_in_bfloat16
 
 TINY = NetworkShape(
     channels=(4, 4, 6, 6, 8),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pfitre_service.errors import SettingsError
-from pfitre_service.prior.precision import computes_in_bfloat16
+from pfitre_service.prior.network_prior import computes_in_bfloat16
 from pfitre_service.training.command import choose_recipe
 from pfitre_service.training.recipe import Recipe
 

@@ -11,7 +11,7 @@ import torch
 from pfitre_service.errors import PfitreError
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.recon.quality.coverage import directional_coverage
-from pfitre_service.recon.solvers.admm import robust_scale
+from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.training import stream as stream_module
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, accumulate, make_sample, project_fine
 from pfitre_service.training.stream import SampleStream

@@ -12,7 +12,8 @@ import pytest
 from bluesky.callbacks.json_writer import JSONLinesWriter, JSONWriter
 
 from pfitre_service.errors import InputError
-from pfitre_service.ingest import AddFrames, DocumentRules, JsonLines, NewUids, TomogramAssembler, holds_documents
+from pfitre_service.ingest import AddFrames, DocumentRules, JsonLines, TomogramAssembler, holds_documents
+from pfitre_service.offline.fresh_uids import NewUids
 
 RULES = DocumentRules(rotation="theta")
 

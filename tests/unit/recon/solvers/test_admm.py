@@ -12,6 +12,7 @@ import torch
 from pfitre_service.model import ScanGeometry
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers import admm as admm_module
 from pfitre_service.recon.solvers.admm import (
     Anchor,
@@ -20,7 +21,6 @@ from pfitre_service.recon.solvers.admm import (
     TikhonovSolver,
     data_step,
     relative_distance,
-    robust_scale,
 )
 
 SIZE = 14
