@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
@@ -27,6 +28,8 @@ from pfitre_service.store.reader import TomogramReader
 
 logger = logging.getLogger(__name__)
 
+_REFERENCES: tuple[Role, ...] = ("flat", "dark")
+
 
 class Session:
     """Reader, engine and publication of one tomogram. Every call is short: a batch of frames, or one step."""
@@ -42,6 +45,8 @@ class Session:
         self._publisher = publisher
         self._settings = settings
         self._references: tuple[int, int] = (0, 0)
+        self._notes: tuple[str, ...] = ()
+        """Flats and darks that are damaged."""
         self._decided: Measurement | None = None
         """What the values have told the images to be, where nobody said it."""
         self._search: StripeSearch | None = None
@@ -165,7 +170,7 @@ class Session:
         if engine is None:
             return
         counts = (self._stored("flat"), self._stored("dark"))
-        references = stored_references(self._reader, self._settings.preprocess)
+        references, self._notes = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
         engine.set_references(references)
@@ -286,17 +291,28 @@ class Session:
     def _fields(self) -> dict[str, Any]:
         revision = 0 if self.engine is None else self._revision(self.engine)
         runs = {"run_uids": self._runs} if self._runs else {}
-        return status_fields(self.engine, self.progress, revision, self._settings) | runs
+        return status_fields(self.engine, self.progress, revision, self._settings, self._notes) | runs
 
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""
         return engine.shown_revision + (0 if self._before is None else self._before.revision)
 
 
-def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
-    """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them."""
-    source, stacks = reader.references(), {}
-    for role in ("flat", "dark"):
-        images = [batch.images for batch in source.batches(role)]
-        stacks[role] = np.concatenate(images) if images else None
-    return References.of(stacks["flat"], stacks["dark"], parameters)
+def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> tuple[References, tuple[str, ...]]:
+    """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them; and a note on
+    each that is damaged. Raises InputError where all flats, or all darks, are."""
+    source, notes = reader.references(), dict[str, None]()
+    stacks = {role: _intact(source, role, notes) for role in _REFERENCES}
+    return References.of(stacks["flat"], stacks["dark"], parameters), tuple(notes)
+
+
+def _intact(reader: TomogramReader, role: Role, notes: dict[str, None]) -> NDArray[Any] | None:
+    """(n, row, column); None where none are stored."""
+    images, damaged = [], dict[int, str]()
+    for batch in reader.batches(role):
+        images += [image for row, image in enumerate(batch.images, batch.first) if row not in batch.damaged]
+        damaged |= batch.damaged
+    notes |= {f"{role} {row} was left out: {reason}": None for row, reason in damaged.items()}
+    if damaged and not images:
+        raise InputError(f"all {len(damaged)} {role}s are damaged in the store, the first: {damaged[0]}")
+    return np.stack(images) if images else None

@@ -48,6 +48,8 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     from tiled.server.app import build_app as tiled_app
     from tiled.utils import ensure_specified_sql_driver
 
+    from pfitre_service.store.checked_zarr import make_tiled_check
+
     catalog = data_dir / "catalog.db"
     uri = ensure_specified_sql_driver(f"sqlite:///{catalog.absolute()}")
     if not catalog.exists():
@@ -57,6 +59,7 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     tree = from_uri(
         uri,
         writable_storage=[str((data_dir / "data").absolute()), f"sqlite:///{(data_dir / 'tables.db').absolute()}"],
+        adapters_by_mimetype=make_tiled_check(),
         cache_config=cache,
         # One connection to the tables: two at once meet "database is locked" (SQLite) or kill the process (DuckDB).
         storage_pool_size=1,
