@@ -8,6 +8,7 @@
     │   ├── StoreUnavailableError   not now: out of reach, too slow, disk full; the same call may work later
     │   ├── StoreMissingError       there is no such node
     │   ├── StoreConflictError      there is such a node already
+    │   ├── StoreDamagedError       what was stored is gone, shortened or changed
     │   └── StoreForbiddenError     the key, or its absence, does not allow it
     └── ServiceError        a process of the service did not start, answer or stop
 
@@ -51,6 +52,10 @@ class StoreMissingError(StoreError):
 
 class StoreConflictError(StoreError):
     """A node of this name is there already."""
+
+
+class StoreDamagedError(StoreError):
+    """What was stored can be read no more: a file is gone, shortened or changed. Another try will not help."""
 
 
 class StoreForbiddenError(StoreError):

@@ -6,7 +6,8 @@ Axis order everywhere: volumes (z, y, x), projections (angle, row, column). Angl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,8 @@ class FrameBatch:
     """(angle, row, column)."""
     angles: NDArray[np.float64]
     """(angle,) degrees; NaN for flats and darks."""
+    damaged: Mapping[int, str] = field(default_factory=dict)
+    """Rows whose frames cannot be read any more, with run, seq_num and the reason; their images are zeros."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,7 @@ def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: s
         raise StoreMissingError(f"tomogram {reader.key}: no projection is stored yet")
     images = np.concatenate([batch.images for batch in batches])
     angles = np.concatenate([batch.angles for batch in batches])
+    damaged = {row: reason for batch in batches for row, reason in batch.damaged.items()}
     lengths = Lengths.of(summary.metadata)
     coordinates = {"row": lengths.detector(images.shape[1]), "column": lengths.detector(images.shape[2])}
     attributes = _provenance(reader, summary.metadata, uri) | {
@@ -118,10 +120,16 @@ def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: s
     }
     projections = _labelled(images, FRAME_DIMS, coordinates, lengths.unit, attributes, "projections")
     withdrawn = np.isin(np.arange(len(angles)), summary.withdrawn)
-    return projections.assign_coords(
+    projections = projections.assign_coords(
         angle=("angle", angles, {"units": "degree", "long_name": "angle of the rotation stage"}),
         withdrawn=("angle", withdrawn, {"long_name": "taken again later, or taken back: does not count"}),
     )
+    if not damaged:
+        return projections
+    told = "; ".join(f"projection {row}, {reason}" for row, reason in damaged.items())
+    warnings.warn(f"tomogram {reader.key}: damaged in the store and left out: {told}", stacklevel=3)
+    intact = [row for row in range(len(angles)) if row not in damaged]
+    return projections.isel(angle=intact).assign_attrs(damaged=told)
 
 
 def _stored(reader: TomogramReader, name: ResultName) -> ResultArray:

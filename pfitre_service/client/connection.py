@@ -108,6 +108,7 @@ class Client:
 
         Raises:
             StoreMissingError: there is no such tomogram, or no volume of it yet.
+            StoreDamagedError: a stored part of it is gone, shortened or changed (where lazy: when it is computed).
             StoreUnavailableError: the catalogue does not answer.
         """
         return self._open("volume", tomogram, lazy)
@@ -131,7 +132,8 @@ class Client:
     def open_projections(self, tomogram: str) -> xarray.DataArray:
         """The stored projections, (angle, row, column) in the detector's dtype: counts, or line integrals
         (`measurement`). `angle` in degrees in order of arrival, `row` and `column` from the first pixel in nm or
-        pixels, `withdrawn` True for frames that do not count.
+        pixels, `withdrawn` True for frames that do not count. Frames that are damaged in the store are left out, with a
+        warning, and named in the attribute `damaged`.
 
         Raises StoreMissingError where there are none yet, StoreUnavailableError where nothing answers.
         """

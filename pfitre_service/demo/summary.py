@@ -119,7 +119,7 @@ def _picture(
     parameters = EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess)
     calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
     engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
-    engine.set_references(stored_references(reader, settings.preprocess))
+    engine.set_references(stored_references(reader, settings.preprocess)[0])
     engine.leave_out(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):
         engine.add(batch)

@@ -48,6 +48,8 @@ class Accumulation:
         self.stored = 0
         """Projections given to `add`, unusable and withdrawn ones included."""
         self.unusable = 0
+        self.damaged: dict[int, str] = {}
+        """Projections among them that the store could not give any more, by row, with name and reason."""
         self.warnings: dict[str, None] = {}
         self.solved = NormalEquations(self.geometry, device=device)
         self.heldout = NormalEquations(self.geometry, device=device)
@@ -85,8 +87,13 @@ class Accumulation:
         self.angles.update(zip(rows[chosen].tolist(), batch.angles[chosen].tolist(), strict=True))
         self.stored += len(batch.images)
 
+    def forget(self, row: int) -> None:
+        """Takes out a frame that was left out as damaged."""
+        del self.damaged[row]
+        self.unusable -= 1
+
     def remove(self, batch: FrameBatch) -> None:
-        """Takes out frames that `add` put in; those that were unusable are forgotten."""
+        """Takes out frames that `add` put in, damaged ones aside; those that were unusable are forgotten."""
         corrected = self._corrected(batch)
         for data, values, angles, weights, shifts in self._parts(batch, corrected, ~corrected.unusable):
             data.remove(values, angles, weights=weights, shifts=shifts)
@@ -130,7 +137,13 @@ class Accumulation:
             self.heldout_noise += sign * float((weights.numpy() * noise_energy(values.numpy())).sum())
 
     def _corrected(self, batch: FrameBatch) -> LineIntegrals:
-        return to_line_integrals(batch.images, self.references, self._preprocess, self.measurement)
+        corrected = to_line_integrals(batch.images, self.references, self._preprocess, self.measurement)
+        if not batch.damaged:
+            return corrected
+        unusable, reasons = corrected.unusable.copy(), list(corrected.reasons)
+        for row in batch.damaged:
+            unusable[row - batch.first], reasons[row - batch.first] = True, ""  # `damaged` has the reason
+        return replace(corrected, unusable=unusable, reasons=tuple(reasons))
 
     def _parts(
         self, batch: FrameBatch, corrected: LineIntegrals, chosen: NDArray[np.bool_]
@@ -155,8 +168,10 @@ class Accumulation:
     def _note(self, batch: FrameBatch, corrected: LineIntegrals, wanted: NDArray[np.bool_]) -> None:
         self.warnings.update(dict.fromkeys(corrected.warnings))
         self.unusable += int((corrected.unusable & wanted).sum())
+        self.damaged |= {row: why for row, why in batch.damaged.items() if wanted[row - batch.first]}
         for row in np.flatnonzero(wanted).tolist():
-            self.values[batch.first + row] = corrected.facts[row]
+            if batch.first + row not in batch.damaged:
+                self.values[batch.first + row] = corrected.facts[row]
         for row, reason in enumerate(corrected.reasons):
             if reason and wanted[row]:
                 self.warnings[f"projection {batch.first + row} was left out: {reason}"] = None

@@ -96,6 +96,11 @@ class Engine:
         return self._in_use.unusable
 
     @property
+    def damaged(self) -> dict[int, str]:
+        """Of the unusable ones, those that the store could not give any more, by row, with name and reason."""
+        return self._in_use.damaged
+
+    @property
     def used(self) -> int:
         """Projections in the solver's or the held-out accumulators."""
         return self._in_use.used
@@ -106,7 +111,8 @@ class Engine:
         doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
         axis = of_detector(self.calibration, self.parameters.preprocess).axis
         about_axis = {f"the rotation axis was not found and is taken as {axis:g}: {doubt}": None}
-        found = {str(finding): None for finding in self.findings}
+        damaged = {f"projection {row} was left out: {reason}": None for row, reason in self.damaged.items()}
+        found = damaged | {str(finding): None for finding in self.findings}
         return found | self._in_use.warnings | self._in_view.remarks | (about_axis if doubt else {})
 
     @property

@@ -65,7 +65,8 @@ class Frames:
         """Takes frames out, given as they were to `add`; those that are not in yet will be left out."""
         for index, row in enumerate(range(batch.first, batch.first + len(batch.images))):
             if row not in self.withdrawn:
-                self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]]))
+                damaged = {row: batch.damaged[row]} if row in batch.damaged else {}
+                self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]], damaged))
         self._search.resume()
 
     def leave_out(self, rows: Iterable[int]) -> None:
@@ -99,10 +100,21 @@ class Frames:
             self.in_use = begun
 
     def _take_out(self, frame: FrameBatch) -> None:
-        for accumulation in (self.in_use, self._next):
-            if accumulation is not None and frame.first < accumulation.stored:
-                accumulation.remove(frame)
+        """One that is in and cannot be read any more cannot be subtracted: all others are wanted again."""
         self.leave_out([frame.first])
+        lost = False
+        for accumulation in (self.in_use, self._next):
+            if accumulation is None or frame.first >= accumulation.stored:
+                continue
+            if frame.first in accumulation.damaged:
+                accumulation.forget(frame.first)
+            elif frame.damaged:
+                lost = True
+            else:
+                accumulation.remove(frame)
+        if lost:
+            latest = self._next or self.in_use
+            self._begin(latest.calibration, latest.references)
 
     def _accumulation(self, calibration: Calibration, references: References | None) -> Accumulation:
         return Accumulation(

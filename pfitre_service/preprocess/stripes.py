@@ -60,10 +60,9 @@ class StripeSearch:
             return
         self._rows = batch.first + len(batch.images)
         corrected = to_line_integrals(batch.images[seen:], self._references, self._parameters, self._measurement)
-        for frame, angle, unusable in zip(
-            corrected.values, batch.angles[seen:].tolist(), corrected.unusable, strict=True
-        ):
-            if not unusable:
+        rows, angles = range(batch.first + seen, self._rows), batch.angles[seen:].tolist()
+        for row, frame, angle, unusable in zip(rows, corrected.values, angles, corrected.unusable, strict=True):
+            if not unusable and row not in batch.damaged:
                 sector = int(angle % 180.0 // _SECTOR)
                 self._sums[sector] = self._sums.get(sector, np.float32(0)) + frame
                 self._counts[sector] = self._counts.get(sector, 0) + 1

@@ -11,24 +11,24 @@ _VOXELS_READ = 200_000
 """About how many voxels of a volume its scale is read from."""
 
 
-def robust_scale(x: Tensor) -> float:
-    """The value of |x| with half of the volume's energy below it, from at most `_VOXELS_READ` voxels or so.
+def robust_scale(x: Tensor, voxels: int = _VOXELS_READ) -> float:
+    """The value of |x| with half of the volume's energy below it, from about so many `voxels` at most.
 
     It is that of the sample, however small a part of the field the sample fills. Hot voxels, up to one in ten
     thousand, do not move it: what is larger counts as the value that so few exceed.
     """
     values = x.flatten()
-    read = values[:: _stride(values.numel(), x.shape[-1])].abs().cpu().numpy()
+    read = values[:: _stride(values.numel() // voxels, x.shape[-1])].abs().cpu().numpy()
     ordered = np.sort(read).astype(np.float64)  # numpy's sort of float32 takes a tenth of the time of torch's
     np.minimum(ordered, ordered[math.ceil(0.9999 * (len(ordered) - 1))], out=ordered)
     energy = np.cumsum(np.square(ordered))
     return float(ordered[min(int(np.searchsorted(energy, energy[-1] / 2)), len(ordered) - 1)])
 
 
-def _stride(voxels: int, width: int) -> int:
+def _stride(least: int, width: int) -> int:
     """A step through a volume that comes by every column of its slices: one that shares a factor with their width
     could see nothing but their empty edge."""
-    stride = max(1, voxels // _VOXELS_READ)
+    stride = max(1, least)
     while math.gcd(stride, width) > 1:
         stride += 1
     return stride

@@ -38,6 +38,10 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         add_downloads(app, catalog_url(settings))  # before the page, whose mount takes every address below /view
         add_page(app)
 
+    def told(problem: str) -> None:
+        serving = f"serving {catalog_url(settings)}"
+        context.health.set_state("degraded" if problem else "idle", problem or serving)
+
     run_server(
         settings.data_dir,
         host=settings.tiled.host,
@@ -48,6 +52,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         stop=BeatingStop(context),
         extend=extend,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
+        on_trouble=told,
     )
 
 

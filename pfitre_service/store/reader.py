@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
 from pfitre_service.store.result_array import ANSWER_BYTES, ResultArray
 from pfitre_service.store.tiled_http import nodes
 from pfitre_service.store.tiled_http.connection import Wire
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class TomogramReader:
         self._data_dir = data_dir
         self._rows = FrameRows(wire, key)
         self._arrays: dict[Role, FrameArray] = {}
+        self._told: set[tuple[Role, int]] = set()
+        """Damaged frames that the log names."""
 
     def metadata(self) -> dict[str, Any]:
         """The container's metadata: sample, run uids, geometry, status, parameters."""
@@ -115,7 +120,8 @@ class TomogramReader:
     def batches(
         self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = ANSWER_BYTES
     ) -> Iterator[FrameBatch]:
-        """Stored frames of `role` from row `start` to the last row that `frames` has at the time of the call.
+        """Stored frames of `role` from row `start` to the last row that `frames` has at the time of the call. Those
+        that cannot be read any more are named in `FrameBatch.damaged`.
 
         Args:
             max_frames: at most so many frames a batch.
@@ -131,7 +137,22 @@ class TomogramReader:
         length = length if max_frames is None else max(1, min(length, max_frames))
         for first in range(start, len(angles), length):
             stop = min(first + length, len(angles))
-            yield FrameBatch(role=role, first=first, images=array.read(first, stop), angles=angles[first:stop])
+            images, damaged = array.read(first, stop)
+            yield FrameBatch(role, first, images, angles[first:stop], damaged=self._named(role, damaged))
+
+    def _named(self, role: Role, damaged: Mapping[int, str]) -> dict[int, str]:
+        """The same reasons, with what the frames are called; each is told to the log once."""
+        if not damaged:
+            return {}
+        path, columns = layout.node_path(self.key, layout.FRAMES), ("role", "index", "run_uid", "seq_num")
+        rows = zip(*nodes.read_table(self._wire, path, columns).values(), strict=True)
+        names = {index: f"run {uid[:8]}, seq_num {seq_num}" for name, index, uid, seq_num in rows if name == role}
+        told = {row: f"{names[row]}: {reason}" for row, reason in damaged.items()}
+        for row, reason in told.items():
+            if (role, row) not in self._told:
+                logger.warning("tomogram %s: %s %d is damaged and left out: %s", self.key, role, row, reason)
+                self._told.add((role, row))
+        return told
 
     def references(self) -> TomogramReader:
         """Where the flats and darks of this tomogram are: with it, or with another that its run named for them."""

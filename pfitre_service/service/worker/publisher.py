@@ -55,6 +55,7 @@ class Publisher:
         self._closing = threading.Event()
         self._busy = False
         self._problems: dict[TomogramKey, str] = {}
+        self._refused: dict[TomogramKey, str] = {}
         self._pause = _FIRST_PAUSE_S
         self._thread = threading.Thread(target=self._work, name="pfitre-publisher", daemon=True)
 
@@ -106,6 +107,10 @@ class Publisher:
         """The newest revision of the volume that is in the catalogue; 0 for none from this process."""
         return self._published.get(key, 0)
 
+    def refusal(self, key: TomogramKey) -> str | None:
+        """Why results of this tomogram can never be written; None while they can."""
+        return self._refused.get(key)
+
     def is_done_with(self, key: TomogramKey) -> bool:
         """Whether nothing of this tomogram waits to be written."""
         with self._condition:
@@ -135,6 +140,7 @@ class Publisher:
             self._wait_after(key, error)
         except StoreError as error:
             logger.error("tomogram %s: results are refused and left out: %s", key, error)
+            self._refused[key] = str(error)
             self._writers.pop(key, None)
             self._problems.pop(key, None)
             with self._condition:

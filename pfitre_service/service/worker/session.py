@@ -33,6 +33,8 @@ from pfitre_service.store.reader import TomogramReader
 
 logger = logging.getLogger(__name__)
 
+_REFERENCES: tuple[Role, ...] = ("flat", "dark")
+
 
 class Session:
     """Reader, engine and publication of one tomogram. Every call is short: a batch of frames, or one step."""
@@ -49,6 +51,8 @@ class Session:
         self._settings = settings
         self._references = (0, 0, 0)
         """Flats, darks, and those of them that do not count, as the engine knows them."""
+        self._notes: tuple[str, ...] = ()
+        """Flats and darks that are damaged."""
         self._decided: Measurement | None = None
         """What the values have told the images to be, where nobody said it."""
         self._search: StripeSearch | None = None
@@ -177,7 +181,7 @@ class Session:
         if engine is None:
             return
         counts = self._stored_references
-        references = stored_references(self._reader, self._settings.preprocess)
+        references, self._notes = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
             logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
         engine.set_references(references)
@@ -298,24 +302,31 @@ class Session:
     def _fields(self) -> dict[str, Any]:
         revision = 0 if self.engine is None else self._revision(self.engine)
         runs = {"run_uids": self._runs} if self._runs else {}
-        return status_fields(self.engine, self.progress, revision, self._settings) | runs
+        return status_fields(self.engine, self.progress, revision, self._settings, self._notes) | runs
 
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""
         return engine.shown_revision + (0 if self._before is None else self._before.revision)
 
 
-def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> References:
-    """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them."""
-    source = reader.references()
-    stacks: dict[Role, NDArray[Any] | None] = {}
-    roles: tuple[Role, ...] = ("flat", "dark")
-    for role in roles:
-        batches = list(source.batches(role))
-        if not batches:
-            stacks[role] = None
-            continue
-        images = np.concatenate([batch.images for batch in batches])
-        counting = ~np.isin(np.arange(len(images)), list(source.withdrawn(role)))
-        stacks[role] = images[counting] if counting.any() else None
-    return References.of(stacks["flat"], stacks["dark"], parameters)
+def stored_references(reader: TomogramReader, parameters: PreprocessParameters) -> tuple[References, tuple[str, ...]]:
+    """Flats and darks of a tomogram as they are stored now, there or with the run that it named for them; and a note on
+    each that is damaged. Raises InputError where all flats, or all darks, are."""
+    source, notes = reader.references(), dict[str, None]()
+    stacks = {role: _intact(source, role, notes) for role in _REFERENCES}
+    return References.of(stacks["flat"], stacks["dark"], parameters), tuple(notes)
+
+
+def _intact(reader: TomogramReader, role: Role, notes: dict[str, None]) -> NDArray[Any] | None:
+    """(n, row, column) of those that count; None where none are stored."""
+    images, damaged = [], dict[int, str]()
+    withdrawn = reader.withdrawn(role)
+    for batch in reader.batches(role):
+        left_out = withdrawn | batch.damaged.keys()
+        images += [image for row, image in enumerate(batch.images, batch.first) if row not in left_out]
+        damaged |= {row: reason for row, reason in batch.damaged.items() if row not in withdrawn}
+    notes |= {f"{role} {row} was left out: {reason}": None for row, reason in damaged.items()}
+    if damaged and not images:
+        first = next(iter(damaged.values()))
+        raise InputError(f"all {len(damaged)} {role}s are damaged in the store, the first: {first}")
+    return np.stack(images) if images else None

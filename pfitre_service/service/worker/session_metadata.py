@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,21 +17,23 @@ from pfitre_service.store.catalog import TomogramSummary
 
 
 def status_fields(
-    engine: Engine | None, progress: Progress | None, revision: int, settings: Settings
+    engine: Engine | None, progress: Progress | None, revision: int, settings: Settings, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """JSON values by name; progress: the last step, revision: of the volume that is shown."""
+    """JSON values by name; progress: the last step, revision: of the volume that is shown, notes: what a person should
+    know besides the engine's warnings."""
     if engine is None:
         return {"frames_used": 0}
     row = {} if progress is None else asdict(progress)
     return {
         "frames_used": engine.used,
         "frames_unusable": engine.unusable,
+        "frames_damaged": len(engine.damaged),
         "revision": revision,
         "prior": engine.prior_name,
         "weights_sha256": engine.weights_sha256,
         "device": str(engine.device),
         "calibration": of_detector(engine.calibration, settings.preprocess).document(),
-        "warnings": list(engine.warnings)[:50],
+        "warnings": [*notes, *engine.warnings][:50],
         "measurement": engine.parameters.measurement,
         "measurement_from": engine.measurement_from,
         "findings": [asdict(finding) for finding in engine.findings],
@@ -47,9 +50,17 @@ def status_fields(
 
 def final_reason(engine: Engine, how: str) -> str:
     """How many projections were used, and `how` the scan ended."""
-    left_out = f", {engine.unusable} left out as unusable" if engine.unusable else ""
+    damaged = len(engine.damaged)
+    left_out = f", {damaged} damaged in the store and left out ({_named(engine.damaged)})" if damaged else ""
+    left_out += f", {engine.unusable - damaged} left out as unusable" if engine.unusable > damaged else ""
     left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
     return f"{engine.used} of {engine.stored} projections used{left_out}; {how}"
+
+
+def _named(damaged: Mapping[int, str]) -> str:
+    """The first of them; the warnings have more."""
+    row, reason = next(iter(damaged.items()))
+    return f"projection {row}, {reason}" + (" and others" if len(damaged) > 1 else "")
 
 
 def how_it_ended(summary: TomogramSummary) -> str:

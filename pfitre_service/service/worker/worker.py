@@ -100,6 +100,7 @@ class Worker:
 
     def work(self) -> bool:
         """Gives one tomogram a turn; False when none has anything to do."""
+        self._give_up_refused()
         session = next_turn(self._sessions.values(), self._last)
         self._forget_finished()
         if session is None:
@@ -135,6 +136,12 @@ class Worker:
             health.set_state(state, f"tomogram {last['id']} {last['state']}; waiting for the next")
         else:
             health.set_state("idle", "no tomogram is open")
+
+    def _give_up_refused(self) -> None:
+        """Those whose results cannot be written, as when what is stored of them is damaged."""
+        for session in list(self._sessions.values()):
+            if (reason := self._publisher.refusal(session.key)) is not None:
+                self._give_up(session, f"its results cannot be written: {reason}")
 
     def _give_up(self, session: Session, reason: str) -> None:
         session.fail(reason)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pfitre_service.store.server import data_folder
+from pfitre_service.store.tiled_http.connection import DAMAGED
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -27,8 +28,10 @@ def answer_faults(app: FastAPI, data_dir: Path) -> None:
     """Give `app` an answer for every way in which the data folder is known to fail."""
     import adbc_driver_manager
     from obstore.exceptions import BaseError as ObjectStoreError
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError
     from zarr.errors import ContainsArrayError
+
+    from pfitre_service.store.server.checked_zarr import DamagedArrayError
 
     def disk(request: Request, error: Exception) -> JSONResponse:
         return _answer(_NO_STORAGE, f"the data folder {data_dir} cannot be used: {_reason(error)}")
@@ -37,12 +40,16 @@ def answer_faults(app: FastAPI, data_dir: Path) -> None:
         removed = data_folder.remove_leftovers(data_dir)
         return _answer(_UNAVAILABLE, f"an interrupted creation left an empty array; {removed} removed, try again")
 
+    def damaged(request: Request, error: Exception) -> JSONResponse:
+        return _answer(DAMAGED, str(error))
+
     handlers: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
         OSError: disk,
         ObjectStoreError: disk,
-        OperationalError: disk,
+        DatabaseError: disk,
         adbc_driver_manager.Error: disk,
         ContainsArrayError: leftover,
+        DamagedArrayError: damaged,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -58,9 +58,13 @@ _WEBSOCKET_REFUSED = 4403
 class Gate:
     """An ASGI application that lets through to `app` what may pass."""
 
-    def __init__(self, app: ASGIApp, hosts: AllowedHosts, own: Iterable[Any]) -> None:
-        """own: routes of this package, added to Tiled's application; they all pass."""
+    def __init__(
+        self, app: ASGIApp, hosts: AllowedHosts, own: Iterable[Any], problem: Callable[[], str] = lambda: ""
+    ) -> None:
+        """own: routes of this package, added to Tiled's application; they all pass. problem: why nothing can be
+        answered now, empty while it can."""
         self._app = app
+        self._problem = problem
         self._hosts = hosts
         self._allowed = [
             (compile_path(template)[0], methods | ({"HEAD", "OPTIONS"} if "GET" in methods else set()))
@@ -78,6 +82,8 @@ class Gate:
             await _refuse(scope, receive, send, 403, refusal)
         elif not self._passes(scope):
             await _refuse(scope, receive, send, 404, "there is no such address on this server")
+        elif problem := self._problem():
+            await _refuse(scope, receive, send, 503, problem)
         elif scope["type"] == "http":
             await self._app(scope, receive, _with_headers(send))
         else:

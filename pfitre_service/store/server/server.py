@@ -17,7 +17,7 @@ import uvicorn
 
 from pfitre_service.errors import StoreError
 from pfitre_service.store.server import data_folder
-from pfitre_service.store.server.databases import check_databases
+from pfitre_service.store.server.databases import DatabaseWatch, check_databases
 from pfitre_service.store.server.error_responses import answer_faults
 from pfitre_service.store.server.http_gate import Gate
 from pfitre_service.store.server.http_hosts import AllowedHosts
@@ -48,6 +48,8 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     from tiled.server.app import build_app as tiled_app
     from tiled.utils import ensure_specified_sql_driver
 
+    from pfitre_service.store.server.checked_zarr import make_tiled_check
+
     catalog = data_dir / "catalog.db"
     uri = ensure_specified_sql_driver(f"sqlite:///{catalog.absolute()}")
     if not catalog.exists():
@@ -57,6 +59,7 @@ def build_app(data_dir: Path, api_key: str, *, anonymous_read: bool) -> FastAPI:
     tree = from_uri(
         uri,
         writable_storage=[str((data_dir / "data").absolute()), f"sqlite:///{(data_dir / 'tables.db').absolute()}"],
+        adapters_by_mimetype=make_tiled_check(),
         cache_config=cache,
         # One connection to the tables: two at once meet "database is locked" (SQLite) or kill the process (DuckDB).
         storage_pool_size=1,
@@ -86,13 +89,15 @@ def run_server(
     allowed_hosts: Iterable[str] = (),
     extend: Callable[[FastAPI], None] = lambda app: None,
     on_ready: Callable[[str], None] = lambda url: None,
+    on_trouble: Callable[[str], None] = lambda problem: None,
 ) -> None:
     """Serve `data_dir` until `stop` is set, then return within about 3 s.
 
     `api_key` is what writing needs; by default the folder's own, made at its first start.
     `allowed_hosts` are names, besides its own, under which it may be spoken to. `extend` may add routes to the
     application; of Tiled's own, those pass that `http_gate` lists. `on_ready` is called with the server's address once
-    it answers.
+    it answers, `on_trouble` with what is wrong with its databases, once it is, and with "" when it is over: meanwhile
+    all that is asked is answered 503 with the reason.
     Signals are left to the caller.
 
     Raises:
@@ -104,15 +109,16 @@ def run_server(
         routes = set(map(id, app.router.routes))
         extend(app)
         own = [route for route in app.router.routes if id(route) not in routes]
+        watch = DatabaseWatch(data_dir)
         config = uvicorn.Config(
-            Gate(app, AllowedHosts.of(host, allowed_hosts), own),
+            Gate(app, AllowedHosts.of(host, allowed_hosts), own, lambda: watch.problem),
             log_config=None,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
         url = f"http://{_named(host)}:{listener.getsockname()[1]}"
-        server = _Server(config, stop, lambda: on_ready(url))
+        server = _Server(config, stop, watch, lambda: on_ready(url), on_trouble)
         server.run(sockets=[listener])
         if not server.started:
             raise StoreError(
@@ -123,12 +129,21 @@ def run_server(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that ends on an event instead of a signal, and says when it is ready."""
+    """uvicorn that ends on an event instead of a signal, says when it is ready, and looks after the databases."""
 
-    def __init__(self, config: uvicorn.Config, stop: threading.Event, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        stop: threading.Event,
+        watch: DatabaseWatch,
+        on_ready: Callable[[], None],
+        on_trouble: Callable[[str], None],
+    ) -> None:
         super().__init__(config)
         self._stop = stop
+        self._watch = watch
         self._on_ready = on_ready
+        self._on_trouble = on_trouble
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -141,6 +156,11 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         # Called ten times a second by uvicorn's own loop.
+        before = self._watch.problem
+        self._watch.look()
+        if self._watch.problem != before:
+            logger.error("%s", self._watch.problem or "the databases are whole again")
+            self._on_trouble(self._watch.problem)
         return await super().on_tick(counter) or self._stop.is_set()
 
 

@@ -19,6 +19,7 @@ import httpx
 
 from pfitre_service.errors import (
     StoreConflictError,
+    StoreDamagedError,
     StoreError,
     StoreForbiddenError,
     StoreMissingError,
@@ -26,6 +27,8 @@ from pfitre_service.errors import (
 )
 from pfitre_service.store.parameters import is_loopback
 
+DAMAGED = 410
+"""What the embedded server answers where stored data are damaged: gone, and another try will not help."""
 _CONNECT_S = 3.0
 _POLL_S = 0.1
 # Shorter than the 5 s after which uvicorn closes an idle connection: a request should not meet one that just closed.
@@ -151,6 +154,8 @@ def _refusal(response: httpx.Response) -> StoreError:
         return StoreMissingError(said)
     if status == 409:
         return StoreConflictError(said)
+    if status == DAMAGED:
+        return StoreDamagedError(_detail(response))
     if status >= 500 or status in (408, 429):
         return StoreUnavailableError(said)
     return StoreError(said)

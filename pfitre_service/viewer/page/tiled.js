@@ -38,6 +38,7 @@ async function ask(path, parameters, signal) {
   const answer = await fetch(url, { signal, headers: key ? { Authorization: `Apikey ${key}` } : {} });
   if (answer.status === 401 || answer.status === 403) throw new NeedsKey("a key is needed");
   if (answer.status === 404) throw new Missing(path);
+  if (answer.status === 410) throw new Error((await answer.json().catch(() => ({}))).detail ?? `${path} is damaged in the store`);
   if (!answer.ok) throw new Error(`${path}: the server answered ${answer.status}`);
   return answer;
 }

@@ -29,6 +29,7 @@ class Server:
     port: int = 0
     url: str = ""
     error: Exception | None = None
+    troubles: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -54,6 +55,7 @@ class Server:
                     anonymous_read=self.anonymous_read,
                     stop=self._stop,
                     on_ready=on_ready,
+                    on_trouble=self.troubles.append,
                 )
             except Exception as error:  # noqa: BLE001  handed to the test that waits for it
                 self.error = error

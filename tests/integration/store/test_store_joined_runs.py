@@ -102,6 +102,7 @@ def test_flats_and_darks_of_another_run_are_found_there(catalog, RE, rules_of_fo
     assert catalog.summary(scan).frames == {"projection": 16, "flat": 6, "dark": 4}
     assert catalog.summary(references).frames == {"projection": 0, "flat": 6, "dark": 4}
     assert catalog.reader(scan).references().key == references
-    found = stored_references(catalog.reader(scan), PreprocessParameters())
+    found, notes = stored_references(catalog.reader(scan), PreprocessParameters())
+    assert notes == ()
     np.testing.assert_allclose(found.flat, np.median(exposures.flats, axis=0))
     np.testing.assert_allclose(found.dark, np.median(exposures.darks, axis=0))

@@ -115,3 +115,17 @@ def test_results_of_a_tomogram_that_was_removed_are_left_out(catalog, tomogram, 
         wait_for(lambda: publisher.is_done_with(gone), "the refusal")
         assert publisher.problem is None
     assert catalog.summary(tomogram).status == "final"
+
+
+def test_results_whose_array_is_damaged_are_refused_with_the_reason(server, catalog, tomogram):
+    with Publisher(catalog) as publisher:
+        publisher.submit(tomogram, pictures=(1, pictures(1)))
+        wait_for(lambda: publisher.is_done_with(tomogram), "the first publication")
+        assert publisher.refusal(tomogram) is None
+        (server.data_dir / "data" / "tomograms" / str(tomogram) / "volume" / "zarr.json").write_text("{")
+        publisher.submit(tomogram, pictures=(2, pictures(2)), status=Status("final", "", {}))
+        wait_for(lambda: publisher.refusal(tomogram) is not None, "the refusal")
+        assert "zarr.json cannot be understood" in publisher.refusal(tomogram)
+        publisher.submit(tomogram, status=Status("failed", "its results are damaged", {}))
+        wait_for(lambda: publisher.is_done_with(tomogram), "the last word")
+    assert catalog.summary(tomogram).status == "failed"

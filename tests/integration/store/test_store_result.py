@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import zarr
 from tiled.client import from_uri
+from zarr.codecs import Crc32cCodec
 
 from pfitre_service.errors import StoreError
 from pfitre_service.model import Progress
@@ -61,7 +62,7 @@ def test_a_volume_in_this_machines_folder_is_left_uncompressed_for_quick_slices(
         np.testing.assert_array_equal(array.cut(1, 100), volume[:, 100] + 1)
         np.testing.assert_array_equal(array.read(30, 70), volume[30:] + 1)
     stored = zarr.open_array(server.data_dir / "data" / layout.node_path(key, "volume"), mode="r")
-    assert not stored.compressors
+    assert stored.compressors == (Crc32cCodec(),)
     np.testing.assert_array_equal(stored[: len(volume)], volume + 1)
 
 

@@ -223,3 +223,48 @@ def test_a_folder_whose_database_is_gone_or_damaged_is_refused_and_left_as_it_is
     with pytest.raises(StoreError, match=database):
         build_app(own_server.data_dir, "a" * 64, anonymous_read=False)
     assert (path.read_bytes() if path.exists() else None) == before
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("database", "hurt"), [("catalog.db", "deleted"), ("catalog.db", "cut"), ("tables.db", "cut")])
+def test_a_database_damaged_under_a_running_server_is_an_error_and_never_an_empty_catalogue(
+    own_server, key, make_frames, database, hurt
+):
+    path = own_server.data_dir / database
+    with own_server.catalog() as catalog:
+        catalog.create(key, {})
+        catalog.acquisition_writer(key).append(make_frames(2))
+        own_server.stop()  # so that all is in the file, and the next one looks at it as it starts
+        own_server.start()
+        if hurt == "deleted":
+            path.unlink()
+        else:
+            os.truncate(path, path.stat().st_size // 2)
+        wait_for(lambda: own_server.troubles, "a word about it")
+        assert f"the database {path} is damaged: " in own_server.troubles[0]
+        for ask in (catalog.keys, catalog.summaries, catalog.reader(key).angles):
+            with pytest.raises(StoreUnavailableError, match=f"{database} is damaged.*stop the service"):
+                ask()
+        with pytest.raises(StoreUnavailableError, match="stop the service"):
+            catalog.acquisition_writer(key).append(make_frames(3))
+        assert httpx.get(f"{own_server.url}/api/v1/search/tomograms").status_code == 503
+    assert len(own_server.troubles) == 1
+
+
+def test_a_database_that_is_put_back_where_it_was_is_served_again(own_server, key, make_frames):
+    path = own_server.data_dir / "tables.db"
+    with own_server.catalog() as catalog:
+        catalog.create(key, {})
+        own_server.stop()
+        own_server.start()
+        aside = path.rename(path.with_name("aside"))
+        wait_for(lambda: own_server.troubles, "a word about it")
+        aside.rename(path)
+        wait_for(lambda: own_server.troubles[1:] == [""], "peace")
+        assert catalog.acquisition_writer(key).append(make_frames(2)).stored == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import numpy as np
@@ -240,3 +241,68 @@ def test_a_tomogram_whose_references_are_swapped_fails_with_that_reason_and_keep
     work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
     assert "flats-not-above-darks" in catalog.reader(key).metadata()["reason"]
     assert catalog.summary(key).frames["projection"] == 8
+
+
+def frame_files(server, key, name="projections"):
+    """Files of frames in the order of their rows."""
+    folder = server.data_dir / "data" / "tomograms" / str(key) / name
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"]
+    return sorted(files, key=lambda path: [int(number) for number in re.findall(r"\d+", str(path.relative_to(folder)))])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_frame_that_was_damaged_before_the_worker_came_again_is_left_out_and_named(
+    server, catalog, publisher, tomogram, key
+):
+    tomogram.append(frames(8))
+    first = Worker(catalog, publisher, SETTINGS)
+    work(first, lambda: (catalog.summary(key).revision or 0) > 1 and publisher.is_done_with(key))
+    flip(frame_files(server, key)[2])
+    tomogram.append(frames(4, first=9))
+    tomogram.close("complete", None)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    metadata, without = catalog.reader(key).metadata(), TomogramKey(f"{key}-without")
+    assert metadata["reason"].startswith(
+        "11 of 12 projections used, 1 damaged in the store and left out (projection 2, run run-1, seq_num 3: "
+    )
+    assert (metadata["frames_used"], metadata["frames_damaged"], metadata["frames_unusable"]) == (11, 1, 1)
+    assert metadata["warnings"][0].startswith("projection 2 was left out: run run-1, seq_num 3: ")
+    catalog.create(without, {"measurement": "line_integral"})
+    writer = catalog.acquisition_writer(without)
+    writer.append(frames(12))
+    writer.update(withdrawn=[2])
+    writer.close("complete", None)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, without) == "final")
+    volume, expected = catalog.reader(key).volume(), catalog.reader(without).volume()
+    np.testing.assert_allclose(volume, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_tomogram_whose_flats_are_all_damaged_fails_with_that_reason(server, catalog, publisher, key):
+    catalog.create(key, {"measurement": "transmission"})
+    writer = catalog.acquisition_writer(key)
+    writer.append([*frames(2, role="flat"), *frames(8)])
+    for path in frame_files(server, key, "flats"):
+        flip(path)
+    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
+    assert "all 2 flats are damaged in the store" in catalog.reader(key).metadata()["reason"]
+
+
+def test_a_tomogram_whose_results_cannot_be_written_fails_and_is_not_taken_up_again(
+    server, catalog, publisher, tomogram, key
+):
+    tomogram.append(frames(8))
+    worker = Worker(catalog, publisher, SETTINGS)
+    work(worker, lambda: (catalog.summary(key).revision or 0) > 1)
+    (server.data_dir / "data" / "tomograms" / str(key) / "volume" / "zarr.json").unlink()
+    tomogram.append(frames(4, first=9))
+    tomogram.close("complete", None)
+    work(worker, lambda: status(catalog, key) == "failed")
+    assert "its results cannot be written" in catalog.reader(key).metadata()["reason"]
+    assert "zarr.json is missing" in catalog.reader(key).metadata()["reason"]
+    work(worker, lambda: True)
+    assert status(catalog, key) == "failed"

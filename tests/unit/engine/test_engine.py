@@ -428,3 +428,42 @@ def test_a_device_that_is_not_there_is_named():
     assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(SettingsError, match="device 'abacus' cannot be used here"):
         choose_device("abacus")
+
+
+def damaged(batch, *rows):
+    """The batch with these frames as the store gives them when they cannot be read any more."""
+    images = batch.images.copy()
+    for row in rows:
+        images[row - batch.first] = 0
+    return replace(batch, images=images, damaged={row: f"run 1, seq_num {row + 1}: gone" for row in rows})
+
+
+def test_a_damaged_projection_is_left_out_and_named_and_the_rest_is_as_without_it(geometry, batch):
+    given = EngineParameters(device="cpu", heldout_every=0)
+    engine, without = Engine(geometry, given), Engine(geometry, given)
+    engine.add(damaged(batch(), 4))
+    without.leave_out([4])
+    without.add(batch())
+    np.testing.assert_array_equal(engine.preview(), without.preview())
+    assert (engine.used, engine.unusable, engine.stored) == (without.used, 1, without.stored)
+    assert engine.damaged == {4: "run 1, seq_num 5: gone"}
+    assert next(iter(engine.warnings)) == "projection 4 was left out: run 1, seq_num 5: gone"
+    assert engine.findings == without.findings
+
+
+def test_a_damaged_projection_may_be_withdrawn_whenever_it_was_damaged(geometry, batch):
+    given = EngineParameters(device="cpu", heldout_every=0)
+    before, after, without = (Engine(geometry, given) for _ in range(3))
+    before.add(damaged(batch(), 4))
+    before.withdraw(damaged(batch(4, 5), 4))
+    assert before.wanted_again is None
+    assert (before.unusable, before.damaged) == (0, {})
+    after.add(batch())  # it was whole then, and is in
+    after.withdraw(damaged(batch(4, 5), 4))
+    assert after.wanted_again == 0
+    after.add_again(damaged(batch(), 4))
+    without.leave_out([4])
+    without.add(batch())
+    for engine in (before, after):
+        np.testing.assert_allclose(engine.preview(), without.preview(), atol=1e-6)
+        assert (engine.used, engine.withdrawn, engine.damaged) == (without.used, {4}, {})

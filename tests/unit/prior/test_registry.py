@@ -194,7 +194,7 @@ def test_an_unknown_name_is_refused_with_the_choices(folder):
 
 
 def test_listing_weights_does_not_import_torch():
-    code = "import sys; from pfitre_service.prior import weights; registry.available(); print('torch' in sys.modules)"
+    code = "import sys; from pfitre_service.prior import registry; registry.available(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
 
