@@ -106,7 +106,7 @@ class RunFollower:
                 self._said.add(document["uid"])
             yield kind, document
             if kind == "event":
-                self._events[name] = document["seq_num"]
+                self._events[name] = self._events.get(name, 0) + 1
 
 
 class LiveRuns:

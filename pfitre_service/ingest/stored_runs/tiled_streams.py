@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from pfitre_service.errors import InputError, StoreUnavailableError
+from pfitre_service.ingest.stored_runs.event_rows import Take, takes_of
 
 _Answer = TypeVar("_Answer")
 TimedDocument = tuple[float, str, dict[str, Any]]
@@ -36,10 +37,10 @@ class StoredStream:
     """What Tiled holds of one stream."""
 
     descriptors: list[dict[str, Any]]
-    rows: Mapping[int, Mapping[str, Any]]
-    """seq_num to the row of the table; empty where nothing but arrays was written."""
+    takes: Sequence[Take]
+    """Of the table, in order; empty where nothing but arrays was written."""
     arrays: Mapping[str, Any]
-    """Data key to a Tiled client of an array with an entry for each event along its first axis."""
+    """Data key to a Tiled client of an array with an entry for each take along its first axis."""
     files: tuple[FileArray, ...]
     told_by: frozenset[tuple[str, ...]] = frozenset()
     """Paths of the nodes that tell of new events by Tiled's stream. Arrays that TiledWriter writes are not among them:
@@ -60,25 +61,25 @@ class StoredStream:
 
         readable: whether the file at a path is announced as one; others are read through Tiled.
 
-        Raises `InputError` where Tiled does not know which part of a file belongs to the stream.
+        Raises `InputError` where Tiled does not know which part of a file or array belongs to which event.
         """
         from bluesky_tiled_plugins.exporters import build_descriptor_docs
 
         descriptors = build_descriptor_docs(dict(node.metadata), stream_name=name, run_start_uid=run_uid)
         keys = descriptors[0]["data_keys"]
-        rows: dict[int, dict[str, Any]] = {}
+        parts = dict(node.items())
+        outside = {part for part in parts if part in keys and keys[part].get("external")}
+        told_by = {path_of(node), *(path_of(parts[part]) for part in parts if part not in keys or part in outside)}
+        tables = [child.read().to_dict(orient="records") for part, child in parts.items() if part not in keys]
+        takes = takes_of(tables, f"stream {name!r}", is_over=is_over)
         arrays: dict[str, Any] = {}
         files: list[FileArray] = []
-        told_by = {path_of(node)}
-        for part, child in node.items():
-            if part not in keys or keys[part].get("external"):
-                told_by.add(path_of(child))
-            if part not in keys:
-                for row in child.read().to_dict(orient="records"):
-                    rows.setdefault(int(row["seq_num"]), {}).update(row)
-                continue
-            if keys[part].get("external"):
-                _check_own(name, part, count_of(tuple(child.shape), _shape_of(keys[part])), events)
+        for part, child in ((part, child) for part, child in parts.items() if part in keys):
+            held = count_of(tuple(child.shape), _shape_of(keys[part]))
+            if events is not None:
+                if part in outside:
+                    _check_own(name, part, held, len(takes) or events)
+                _check_takes(name, part, held, takes)
             if file := _file_of(part, child, descriptors[0], readable):
                 if is_over:
                     _check_whole(file, child.shape)
@@ -90,10 +91,12 @@ class StoredStream:
                 data_keys[key].pop("external", None)
             for file in files:
                 data_keys[file.key]["external"] = "STREAM:"
-        return cls(descriptors, rows, arrays, tuple(files), frozenset(told_by))
+        return cls(descriptors, takes, arrays, tuple(files), frozenset(told_by))
 
     def documents(self, first: int = 0, count: int | None = None) -> Iterator[TimedDocument]:
         """Descriptor, files, then for each event its datums and itself, with times that never go back.
+
+        A point that was taken again has an event for each take, in their order, with the same seq_num and other uids.
 
         first: how many events are left out at the beginning; count: how many follow, by default all that there are.
         """
@@ -104,16 +107,19 @@ class StoredStream:
         keys = self.descriptors[0]["data_keys"]
         columns = {key: _entries(array, _shape_of(keys[key]), first) for key, array in self.arrays.items()}
         described = 1
-        for number in self._numbers()[first : None if count is None else first + count]:
-            row = self.rows.get(number, {})
-            now = max(now, float(row.get("time", now)))
+        takes = self._all_takes()
+        stop = len(takes) if count is None else min(len(takes), first + count)
+        for place in range(first, stop):
+            take = takes[place]
+            now = max(now, float(take.row.get("time", now)))
             while described < len(self.descriptors) and float(self.descriptors[described]["time"]) <= now:
                 yield now, "descriptor", self.descriptors[described]
                 described += 1
-            yield from ((now, "stream_datum", self._datum(file, number)) for file in self.files if number <= file.count)
+            files = (file for file in self.files if place < file.count)
+            yield from ((now, "stream_datum", self._datum(file, take, place)) for file in files)
             values = {key: value for key, column in columns.items() if (value := next(column, None)) is not None}
-            if row or values:
-                yield now, "event", self._event(number, now, row, values, self.descriptors[described - 1]["uid"])
+            if take.row or values:
+                yield now, "event", self._event(take, now, values, self.descriptors[described - 1]["uid"])
 
     def complete(self) -> int:
         """How many events are whole while the run goes on.
@@ -126,35 +132,31 @@ class StoredStream:
         held += [count_of(tuple(array.shape), _shape_of(keys[key])) for key, array in self.arrays.items()]
         outside = {key for key, entry in keys.items() if entry.get("external")}
         is_whole = outside <= {file.key for file in self.files}
-        return min([len(self.rows), *held]) if is_whole else 0
+        return min([len(self.takes), *held]) if is_whole else 0
 
-    def _numbers(self) -> list[int]:
-        """The numbers of the stream's events."""
+    def _all_takes(self) -> Sequence[Take]:
+        """Those of the table; without one, each entry of the longest array is a point that was taken once."""
         keys, lengths = self.descriptors[0]["data_keys"], [file.count for file in self.files]
         lengths += [count_of(tuple(array.shape), _shape_of(keys[key])) for key, array in self.arrays.items()]
-        return sorted(self.rows) if self.rows else list(range(1, max(lengths, default=0) + 1))
+        return self.takes or [Take(number, 0, {}) for number in range(1, max(lengths, default=0) + 1)]
 
-    def _datum(self, file: FileArray, number: int) -> dict[str, Any]:
-        """The one index of event `number`; the file's indices are spread evenly where there are more."""
-        events = len(self.rows) or file.count
-        each = max(1, file.count // events)
+    def _datum(self, file: FileArray, take: Take, place: int) -> dict[str, Any]:
+        """The one index of a take."""
         return {
-            "uid": f"{file.resource['uid']}/{number}",
+            "uid": f"{file.resource['uid']}/{take.name}",
             "stream_resource": file.resource["uid"],
             "descriptor": self.descriptors[0]["uid"],
-            "indices": {"start": (number - 1) * each, "stop": number * each},
-            "seq_nums": {"start": number, "stop": number + 1},
+            "indices": {"start": place, "stop": place + 1},
+            "seq_nums": {"start": take.number, "stop": take.number + 1},
         }
 
-    def _event(
-        self, number: int, now: float, row: Mapping[str, Any], values: dict[str, Any], descriptor: str
-    ) -> dict[str, Any]:
-        keys = self.descriptors[0]["data_keys"]
+    def _event(self, take: Take, now: float, values: dict[str, Any], descriptor: str) -> dict[str, Any]:
+        keys, row = self.descriptors[0]["data_keys"], take.row
         data = {key: _plain(row[key], keys[key]) for key in row if key in keys} | values
         return {
-            "uid": f"{descriptor}/{number}",
+            "uid": f"{descriptor}/{take.name}",
             "descriptor": descriptor,
-            "seq_num": number,
+            "seq_num": take.number,
             "time": now,
             "data": data,
             "timestamps": {key: float(row.get(f"ts_{key}", now)) for key in data},
@@ -204,12 +206,22 @@ def _shape_of(data_key: Mapping[str, Any]) -> list[int]:
     return list(data_key.get("shape", ()))
 
 
-def _check_own(stream: str, key: str, held: int, events: int | None) -> None:
+def _check_own(stream: str, key: str, held: int, events: int) -> None:
     """TiledWriter adds up all that one file holds, in the stream that named it first."""
-    if events is not None and held > events:
+    if held > events:
         raise InputError(
             f"stream {stream!r} had {events} events, and Tiled holds {held} entries of {key!r} for it: several streams "
-            "shared one file, and which part was whose is lost; replay the run from a file of its documents"
+            "shared one file, or points were taken again, and which part was whose is lost; replay the run from a file "
+            "of its documents"
+        )
+
+
+def _check_takes(stream: str, key: str, held: int, takes: Sequence[Take]) -> None:
+    """Where points were taken again, nothing but the place tells which entry belongs to which take."""
+    if held != len(takes) and any(take.again for take in takes):
+        raise InputError(
+            f"points of stream {stream!r} were taken again, {len(takes)} takes in all, and Tiled holds {held} entries "
+            f"of {key!r}: which belongs to which is lost; replay the run from a file of its documents"
         )
 
 
@@ -235,7 +247,7 @@ def _file_of(key: str, child: Any, descriptor: Mapping[str, Any], readable: Call
 
 
 def _check_whole(array: FileArray, shape: tuple[int, ...]) -> None:
-    """A file with more than the stream's frames has those of other streams too, and Tiled keeps no order of them."""
+    """A file with more than the stream's frames has others too, and Tiled keeps no order of them."""
     import h5py
 
     path, dataset = unquote(urlsplit(array.resource["uri"]).path), str(array.resource["parameters"].get("dataset", ""))
@@ -247,8 +259,8 @@ def _check_whole(array: FileArray, shape: tuple[int, ...]) -> None:
     if math.prod(held) > math.prod(shape):
         raise InputError(
             f"{path}: its dataset {dataset!r} has the shape {held}, and Tiled holds {tuple(shape)} of it for one "
-            "stream: several streams shared the file, and which part was whose is lost; replay the run from a file of "
-            "its documents"
+            "stream: several streams shared the file, or exposures were made of which no event tells, and which part "
+            "was whose is lost; replay the run from a file of its documents"
         )
 
 
