@@ -46,11 +46,6 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
         return ports
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """One port on which nobody listens at the moment of the call; see `free_ports` for the race."""
-    return free_ports(1, host)[0]
-
-
 def endpoint(address: str) -> str:
     """`address`, given as `host:port`, `tcp://host:port` or `ipc://path`, as 0MQ wants it. Raises `SettingsError`."""
     if address.startswith("ipc://") and len(address) > len("ipc://"):

@@ -120,18 +120,18 @@ def _picture(
     calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
     engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
     engine.set_references(stored_references(reader, settings.preprocess)[0])
-    engine.leave_out(catalog.summary(reader.key).withdrawn)
+    engine.exclude(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):
         engine.add(batch)
-    pictures = {
+    volumes = {
         "instant preview": engine.preview(),
         "physics alone": _present(reader.physics()),
         "result": _present(reader.volume()),
     }
     if truth is not None:
-        pictures["truth"] = truth
+        volumes["truth"] = truth
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(path, pictures, title=title)
+    draw(path, volumes, title=title)
     return path
 
 

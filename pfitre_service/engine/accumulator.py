@@ -23,7 +23,7 @@ from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 
 
-class Accumulation:
+class Accumulators:
     """Accumulators of the solver, the held-out ones and the preview's, and a few slices of every frame."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Accumulation:
         chosen = wanted & ~corrected.unusable
         for data, values, angles, weights, shifts in self._parts(batch, corrected, chosen):
             data.add(values, angles, weights=weights, shifts=shifts)
-            self._hear(data, values, weights, sign=1)
+            self._accumulate_noise(data, values, weights, sign=1)
             self.preview.add(values, angles, shifts=shifts)
         self._keep(batch, corrected, chosen)
         self.angles.update(zip(rows[chosen].tolist(), batch.angles[chosen].tolist(), strict=True))
@@ -97,20 +97,13 @@ class Accumulation:
         corrected = self._corrected(batch)
         for data, values, angles, weights, shifts in self._parts(batch, corrected, ~corrected.unusable):
             data.remove(values, angles, weights=weights, shifts=shifts)
-            self._hear(data, values, weights, sign=-1)
+            self._accumulate_noise(data, values, weights, sign=-1)
             self.preview.remove(values, angles, shifts=shifts)
         self.unusable -= int(corrected.unusable.sum())
         for row in range(batch.first, batch.first + len(batch.images)):
             self._sample.pop(row, None)
             self.values.pop(row, None)
             self.angles.pop(row, None)
-
-    def give_back_heldout(self) -> None:
-        """From now on no frame is held out; those that were are the solver's."""
-        if self.heldout.angles:
-            self.solved.merge(self.heldout)
-        self.heldout = NormalEquations(self.geometry, device=self.solved.device)
-        self.heldout_noise, self.heldout_every = 0.0, 0
 
     @property
     def noise_floor(self) -> float:
@@ -132,7 +125,7 @@ class Accumulation:
         """How many frames `sample` has."""
         return len(self._sample)
 
-    def _hear(self, data: NormalEquations, values: Tensor, weights: Tensor, *, sign: int) -> None:
+    def _accumulate_noise(self, data: NormalEquations, values: Tensor, weights: Tensor, *, sign: int) -> None:
         if data is self.heldout:
             self.heldout_noise += sign * float((weights.numpy() * noise_energy(values.numpy())).sum())
 

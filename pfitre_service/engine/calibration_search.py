@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.model import ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.calibration.calibration import Calibration, calibrate
@@ -42,7 +42,7 @@ class CalibrationSearch:
         """The projections have changed since the last search."""
         self._ended = False
 
-    def update(self, frames: Accumulation) -> Calibration | None:
+    def update(self, frames: Accumulators) -> Calibration | None:
         """Looks where enough has come since the last time. What is found is noted with `frames`, or returned when it
         differs so much that these should be added again with it."""
         before = frames.calibration
@@ -50,18 +50,18 @@ class CalibrationSearch:
             return None
         return self._compare(frames, calibrate(*frames.sample(), before, self._parameters), self._parameters.tolerance)
 
-    def conclude(self, frames: Accumulation) -> Calibration | None:
+    def conclude(self, frames: Accumulators) -> Calibration | None:
         """The same for all projections there will be; looks once, until told to `resume`."""
         if not self.slices or self._ended or not frames.sampled:
             return None
         self._ended = True
         return self._compare(frames, calibrate(*frames.sample(), self._first, self._parameters), _SAME)
 
-    def _compare(self, frames: Accumulation, found: Calibration, tolerance: float) -> Calibration | None:
-        in_use = frames.calibration
-        if found.differs(in_use, tolerance):
+    def _compare(self, frames: Accumulators, found: Calibration, tolerance: float) -> Calibration | None:
+        active = frames.calibration
+        if found.differs(active, tolerance):
             return found
-        frames.calibration = replace(found, axis=in_use.axis, shifts=in_use.shifts)
+        frames.calibration = replace(found, axis=active.axis, shifts=active.shifts)
         return None
 
 

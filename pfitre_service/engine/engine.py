@@ -25,13 +25,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.engine.calibration_search import of_detector
 from pfitre_service.engine.examination import FEWEST_FRAMES, Examination, refuse
 from pfitre_service.engine.parameters import EngineParameters, choose_device
-from pfitre_service.engine.projections import Frames
-from pfitre_service.engine.solver import Figures, Shown, Solving
-from pfitre_service.engine.volumes import Pictures
+from pfitre_service.engine.projections import ProjectionSet
+from pfitre_service.engine.solver import Metrics, PublishedSnapshot, TomogramSolver
+from pfitre_service.engine.volumes import Volumes
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
@@ -49,7 +49,7 @@ class Engine:
     """Accumulators, calibration, solver and progress of one tomogram.
 
     When flats, darks or the calibration change after frames were added, the volume goes on with what it has while
-    the frames from `wanted_again` on are given to `add_again`; when they have caught up, the solver goes on with them.
+    the frames from `reprocess_from` on are given to `reprocess`; once they have caught up, the solver takes these.
     """
 
     def __init__(
@@ -69,41 +69,41 @@ class Engine:
         self._seconds = self._believing = 0.0
         self._closed = False
         first = calibration or Calibration(geometry.axis)
-        self._frames = Frames(geometry, parameters, self.device, first=first, resumed=resumed)
+        self._frames = ProjectionSet(geometry, parameters, self.device, first=first, resumed=resumed)
         self._examination = Examination()
         self._solving = self._standing_start()
-        self._shown: Shown | None = None
+        self._shown: PublishedSnapshot | None = None
         """What is in view while the solver of the last phases comes up to it."""
 
     @property
     def geometry(self) -> ScanGeometry:
         """Of the frames in use."""
-        return self._in_use.geometry
+        return self._active.geometry
 
     @property
     def calibration(self) -> Calibration:
         """Of the frames in use."""
-        return self._in_use.calibration
+        return self._active.calibration
 
     @property
     def stored(self) -> int:
         """Projections given to `add`, unusable and withdrawn ones included."""
-        return self._in_use.stored
+        return self._active.stored
 
     @property
     def unusable(self) -> int:
         """Projections that were left out, and why is in `warnings`."""
-        return self._in_use.unusable
+        return self._active.unusable
 
     @property
     def damaged(self) -> dict[int, str]:
         """Of the unusable ones, those that the store could not give any more, by row, with name and reason."""
-        return self._in_use.damaged
+        return self._active.damaged
 
     @property
     def used(self) -> int:
         """Projections in the solver's or the held-out accumulators."""
-        return self._in_use.used
+        return self._active.used
 
     @property
     def warnings(self) -> dict[str, None]:
@@ -113,19 +113,19 @@ class Engine:
         about_axis = {f"the rotation axis was not found and is taken as {axis:g}: {doubt}": None}
         damaged = {f"projection {row} was left out: {reason}": None for row, reason in self.damaged.items()}
         found = damaged | {str(finding): None for finding in self.findings}
-        return found | self._in_use.warnings | self._in_view.remarks | (about_axis if doubt else {})
+        return found | self._active.warnings | self._in_view.remarks | (about_axis if doubt else {})
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What speaks against the scan, the fatal first; during a scan looked at again as it grows."""
-        return self._examination.findings(self._in_use, at_last=self._closed)
+        return self._examination.findings(self._active, at_last=self._closed)
 
     @property
     def measurement_from(self) -> str:
         """Who says what the images hold: said (by a person or a document), flats, values, or nobody."""
         if self.parameters.measurement_said:
             return "said"
-        if self._in_use.references is not None and self._in_use.references.flat is not None:
+        if self._active.references is not None and self._active.references.flat is not None:
             return "flats"
         doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
         return "nobody" if doubtful or (not self.findings and self.used < FEWEST_FRAMES) else "values"
@@ -152,9 +152,9 @@ class Engine:
             self._frames.calibrate(at_last=at_last)
 
     @property
-    def wanted_again(self) -> int | None:
-        """Row of the first frame that `add_again` waits for; None while no frames are wanted again."""
-        return self._frames.wanted_again
+    def reprocess_from(self) -> int | None:
+        """Row of the first frame that `reprocess` waits for; None while no frames are wanted again."""
+        return self._frames.reprocess_from
 
     def add(self, batch: FrameBatch) -> None:
         """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
@@ -162,10 +162,10 @@ class Engine:
             self._frames.add(batch)
             self._unsettle()
 
-    def add_again(self, batch: FrameBatch) -> None:
-        """Adds frames from row `wanted_again` on, under the new calibration; the last one makes it the one in use."""
+    def reprocess(self, batch: FrameBatch) -> None:
+        """Adds frames from row `reprocess_from` on, under the new calibration; the last one makes it the one in use."""
         with self._changing():
-            self._frames.add_again(batch)
+            self._frames.reprocess(batch)
 
     def withdraw(self, batch: FrameBatch) -> None:
         """Takes projections out again, given as they were to `add`; those that are not in yet will be left out."""
@@ -173,9 +173,9 @@ class Engine:
             self._frames.withdraw(batch)
             self._unsettle()
 
-    def leave_out(self, rows: Iterable[int]) -> None:
+    def exclude(self, rows: Iterable[int]) -> None:
         """Projections of these rows of the store, not added so far, will not count."""
-        self._frames.leave_out(rows)
+        self._frames.exclude(rows)
 
     @property
     def withdrawn(self) -> frozenset[int]:
@@ -190,7 +190,7 @@ class Engine:
     def close(self) -> None:
         """No more angles will come. Raises InputError when there are too few for a tomogram, or when a finding is
         fatal: no right volume can come of them."""
-        refuse(self._examination.findings(self._in_use, at_last=True))
+        refuse(self._examination.findings(self._active, at_last=True))
         if self.used < MINIMUM_ANGLES:
             raise InputError(
                 f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self.used} usable "
@@ -209,82 +209,84 @@ class Engine:
             change = self._solving.step()
             if self.phase == "preview":
                 self.phase = "iterating"
-            figures = self._solving.figures
-            if self._shown is not None and self._shown.is_no_better_than(figures):
+            metrics = self._solving.metrics
+            if self._shown is not None and self._shown.is_no_better_than(metrics):
                 self._shown = None
-            progress = self._progress(figures if self._shown is None else self._shown.figures, change)
-            if self._solving.settled and self.wanted_again is None:
-                self._move_on()
+            progress = self._progress(metrics if self._shown is None else self._shown.metrics, change)
+            if self._solving.settled and self.reprocess_from is None:
+                self._advance_phase()
         return progress if self.phase != "final" else replace(progress, phase="final", seconds=self._seconds)
 
     def preview(self) -> NDArray[np.float32]:
         """Filtered back-projection of all angles so far, (z, y, x) float32."""
-        return self._in_use.preview.picture(self._in_use.solved).cpu().numpy()
+        return self._active.preview.volume(self._active.solved).cpu().numpy()
 
     @property
     def shown_revision(self) -> int:
-        """Of the volume that `pictures` gives."""
+        """Of the volume that `volumes` gives."""
         return self.revision if self._shown is None else self._shown.revision
 
-    def pictures(self) -> Pictures:
+    def volumes(self) -> Volumes:
         """The volumes to be shown now. While the solver is at work, how far they may be believed is left out of some,
         with the preview, so that it takes a tenth of the time at most."""
         if self.revision <= 1:
-            return Pictures(self.preview())
+            return Volumes(self.preview())
         if self._shown is not None:
-            return self._shown.pictures
+            return self._shown.volumes
         if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
-            return self._solving.pictures(believed=False)
+            return self._solving.volumes(with_quality=False)
         begin = time.perf_counter()
-        pictures = self._solving.pictures(believed=True)
+        volumes = self._solving.volumes(with_quality=True)
         self._believing += time.perf_counter() - begin
-        return pictures
+        return volumes
 
     @property
-    def _in_view(self) -> Solving | Shown:
+    def _in_view(self) -> TomogramSolver | PublishedSnapshot:
         return self._shown or self._solving
 
     @property
-    def _in_use(self) -> Accumulation:
-        return self._frames.in_use
+    def _active(self) -> Accumulators:
+        return self._frames.active
 
-    def _standing_start(self) -> Solving:
+    def _standing_start(self) -> TomogramSolver:
         given = self.parameters
-        return Solving(self._in_use, given.recon, given.prior, watched=given.heldout_every > 0, device=self.device)
+        return TomogramSolver(
+            self._active, given.recon, given.prior, watched=given.heldout_every > 0, device=self.device
+        )
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Time in which other frames may come into use."""
         with self._timed():
-            before = self._in_use
+            before = self._active
             yield
-            if self._in_use is not before:
+            if self._active is not before:
                 if self._closed:
-                    self._work_out_the_end()
+                    self._restart_for_final()
                 else:
-                    self._solving.use(self._in_use)
+                    self._solving.use(self._active)
 
     def _unsettle(self) -> None:
         """The frames in use have changed, or there will be no more of them."""
-        if self._closed and self.wanted_again is None and self.phase == "refit":
-            self._frames.hold_out_again()
-        if self._closed and self.wanted_again is None:
-            self._work_out_the_end()
+        if self._closed and self.reprocess_from is None and self.phase == "refit":
+            self._frames.restore_held_out()
+        if self._closed and self.reprocess_from is None:
+            self._restart_for_final()
         else:
             self._solving.wake()
 
-    def _work_out_the_end(self) -> None:
+    def _restart_for_final(self) -> None:
         """From a standing start on all frames; what has been come to so far stays in view."""
         if self.phase == "final":
             return
         if self._shown is not None:
-            self._shown.measure(self._in_use)
+            self._shown.measure(self._active)
         elif self.revision > 1:
-            self._shown = Shown(self.revision, self.pictures(), self._solving, self._in_use)
+            self._shown = PublishedSnapshot(self.revision, self.volumes(), self._solving, self._active)
         self.phase, self._solving = "converging", self._standing_start()
 
-    def _move_on(self) -> None:
-        if self.phase == "converging" and self._in_use.heldout.angles:
+    def _advance_phase(self) -> None:
+        if self.phase == "converging" and self._active.heldout.angles:
             self.phase = "refit"
             self._solving.refit()
         elif self.phase in ("converging", "refit"):
@@ -292,12 +294,12 @@ class Engine:
         if self._closed:
             self._shown = None
 
-    def _of_preview(self) -> Figures:
-        picture, heldout = self._in_use.preview.picture(self._in_use.solved), self._in_use.heldout
+    def _of_preview(self) -> Metrics:
+        picture, heldout = self._active.preview.volume(self._active.solved), self._active.heldout
         error = relative_residual(heldout, picture) if heldout.angles else math.nan
-        return Figures(relative_residual(self._in_use.solved, picture), error, error, math.nan)
+        return Metrics(relative_residual(self._active.solved, picture), error, error, math.nan)
 
-    def _progress(self, figures: Figures, change: float) -> Progress:
+    def _progress(self, metrics: Metrics, change: float) -> Progress:
         return Progress(
             revision=self.revision,
             phase=self.phase,
@@ -305,11 +307,11 @@ class Engine:
             angles_stored=self.stored,
             angles_used=self.used,
             iterations=self.revision - 1,
-            residual=figures.residual,
-            heldout_error=figures.heldout_error,
-            heldout_error_physics=figures.heldout_error_physics,
+            residual=metrics.residual,
+            heldout_error=metrics.heldout_error,
+            heldout_error_physics=metrics.heldout_error_physics,
             change=change,
-            prior_gap=figures.prior_gap,
+            prior_gap=metrics.prior_gap,
             seconds=self._seconds,
         )
 

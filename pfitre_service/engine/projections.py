@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.engine.calibration_search import CalibrationSearch
 from pfitre_service.engine.parameters import EngineParameters
 from pfitre_service.errors import InputError
@@ -23,7 +23,7 @@ from pfitre_service.recon.calibration.calibration import Calibration
 logger = logging.getLogger(__name__)
 
 
-class Frames:
+class ProjectionSet:
     """Batches go in as they lie in the store: raw images, angles in degrees, row of the first in the array."""
 
     def __init__(
@@ -40,26 +40,26 @@ class Frames:
         """Rows of the store that do not count."""
         self._geometry, self._parameters, self._device = geometry, parameters, device
         self._search = CalibrationSearch(first, parameters.calibration)
-        self.in_use = self._accumulation(resumed or first, None)
-        self._next: Accumulation | None = None
+        self.active = self._accumulation(resumed or first, None)
+        self._next: Accumulators | None = None
 
     @property
-    def wanted_again(self) -> int | None:
-        """Row of the first frame that `add_again` waits for; None while no frames are wanted again."""
+    def reprocess_from(self) -> int | None:
+        """Row of the first frame that `reprocess` waits for; None while no frames are wanted again."""
         return None if self._next is None else self._next.stored
 
     def add(self, batch: FrameBatch) -> None:
         """Adds frames that are new."""
-        self.in_use.add(batch, self.withdrawn)
+        self.active.add(batch, self.withdrawn)
         self._search.resume()
 
-    def add_again(self, batch: FrameBatch) -> None:
-        """Adds frames from row `wanted_again` on; the last one puts those that were added again to use."""
+    def reprocess(self, batch: FrameBatch) -> None:
+        """Adds frames from row `reprocess_from` on; the last one puts those that were added again to use."""
         if self._next is None:
             raise InputError("no frames are wanted again")
         self._next.add(batch, self.withdrawn)
-        if self._next.stored >= self.in_use.stored:
-            self.in_use, self._next = self._next, None
+        if self._next.stored >= self.active.stored:
+            self.active, self._next = self._next, None
 
     def withdraw(self, batch: FrameBatch) -> None:
         """Takes frames out, given as they were to `add`; those that are not in yet will be left out."""
@@ -69,41 +69,41 @@ class Frames:
                 self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]], damaged))
         self._search.resume()
 
-    def leave_out(self, rows: Iterable[int]) -> None:
+    def exclude(self, rows: Iterable[int]) -> None:
         """Frames of these rows, not added so far, will not count."""
         self.withdrawn |= frozenset(rows)
 
     def set_references(self, references: References | None) -> None:
         """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
         self._search.resume()
-        self._begin(replace((self._next or self.in_use).calibration, angles=0), references)
+        self._begin(replace((self._next or self.active).calibration, angles=0), references)
 
     def calibrate(self, *, at_last: bool) -> None:
         """Looks for axis and shifts if it is time, or, `at_last`, once for all frames. These are wanted again when
         they have changed."""
         if self._next is not None:
             return
-        found = self._search.conclude(self.in_use) if at_last else self._search.update(self.in_use)
+        found = self._search.conclude(self.active) if at_last else self._search.update(self.active)
         if found is not None:
             logger.info("axis %.2f, %s; frames are added again", found.axis, found.axis_origin)
-            self._begin(found, self.in_use.references)
+            self._begin(found, self.active.references)
 
-    def hold_out_again(self) -> None:
+    def restore_held_out(self) -> None:
         """Frames that were held out are among the others by now: to tell them apart, all are wanted again."""
-        self._begin(self.in_use.calibration, self.in_use.references)
+        self._begin(self.active.calibration, self.active.references)
 
     def _begin(self, calibration: Calibration, references: References | None) -> None:
         begun = self._accumulation(calibration, references)
-        if self.in_use.stored:
+        if self.active.stored:
             self._next = begun
         else:
-            self.in_use = begun
+            self.active = begun
 
     def _take_out(self, frame: FrameBatch) -> None:
         """One that is in and cannot be read any more cannot be subtracted: all others are wanted again."""
-        self.leave_out([frame.first])
+        self.exclude([frame.first])
         lost = False
-        for accumulation in (self.in_use, self._next):
+        for accumulation in (self.active, self._next):
             if accumulation is None or frame.first >= accumulation.stored:
                 continue
             if frame.first in accumulation.damaged:
@@ -113,11 +113,11 @@ class Frames:
             else:
                 accumulation.remove(frame)
         if lost:
-            latest = self._next or self.in_use
+            latest = self._next or self.active
             self._begin(latest.calibration, latest.references)
 
-    def _accumulation(self, calibration: Calibration, references: References | None) -> Accumulation:
-        return Accumulation(
+    def _accumulation(self, calibration: Calibration, references: References | None) -> Accumulators:
+        return Accumulators(
             self._geometry,
             calibration,
             references,

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.recon.quality.directions import described, measured_ranges
 from pfitre_service.recon.quality.error_model import shipped_error_model
 from pfitre_service.recon.quality.evidence import Evidence, inferred_part, missing_share, next_angle, unmeasured
@@ -64,7 +64,7 @@ class Statement:
 
 
 @dataclass(frozen=True, eq=False)
-class Belief:
+class QualityMaps:
     """Of one revision."""
 
     maps: dict[str, Tensor]
@@ -72,7 +72,7 @@ class Belief:
     statement: Statement
 
 
-def believe(accumulation: Accumulation, solver: PfitreSolver, heldout_error: float, noise_floor: float) -> Belief:
+def assess(accumulation: Accumulators, solver: PfitreSolver, heldout_error: float, noise_floor: float) -> QualityMaps:
     """Of the volume as it is now. `heldout_error`, `noise_floor`: as they were last measured, NaN if never."""
     transfer, x, z = unmeasured(accumulation.solved), solver.x, solver.z
     gap, inferred, missing = (z - x).abs(), inferred_part(transfer, x), missing_share(transfer)
@@ -98,7 +98,7 @@ def believe(accumulation: Accumulation, solver: PfitreSolver, heldout_error: flo
         next_angle=next_angle(transfer, x, z),
         outside_calibration=outside,
     )
-    return Belief({"trust": expected, "inferred": inferred, "prior_gap": gap}, statement)
+    return QualityMaps({"trust": expected, "inferred": inferred, "prior_gap": gap}, statement)
 
 
 def _share(part: Tensor, x: Tensor) -> float:

@@ -107,30 +107,30 @@ def reconstruct(
     for batch in batches:
         engine.add(batch)
     engine.calibrate(at_last=True)
-    if engine.wanted_again is not None:
+    if engine.reprocess_from is not None:
         for batch in batches:
-            engine.add_again(batch)
+            engine.reprocess(batch)
     engine.close()
     history: list[Progress] = []
     while engine.phase != "final":
         history.append(engine.step())
         on_progress(history[-1])
-    pictures = engine.pictures()
+    volumes = engine.volumes()
     # Only the preview has none of these, and the solver has iterated.
-    assert pictures.physics is not None
-    assert pictures.trust is not None
-    assert pictures.inferred is not None
-    assert pictures.prior_gap is not None
-    assert pictures.preview is not None
-    assert pictures.statement is not None
+    assert volumes.physics is not None
+    assert volumes.trust is not None
+    assert volumes.inferred is not None
+    assert volumes.prior_gap is not None
+    assert volumes.preview is not None
+    assert volumes.statement is not None
     return Reconstruction(
-        volume=pictures.volume,
-        physics=pictures.physics,
-        trust=pictures.trust,
-        inferred=pictures.inferred,
-        prior_gap=pictures.prior_gap,
-        statement=pictures.statement,
-        preview=pictures.preview,
+        volume=volumes.volume,
+        physics=volumes.physics,
+        trust=volumes.trust,
+        inferred=volumes.inferred,
+        prior_gap=volumes.prior_gap,
+        statement=volumes.statement,
+        preview=volumes.preview,
         history=tuple(history),
         geometry=engine.geometry,
         calibration=of_detector(engine.calibration, chosen.preprocess),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from pfitre_service.config import PriorSettings
-from pfitre_service.engine.accumulator import Accumulation
+from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.engine.priors import choose_priors
-from pfitre_service.engine.quality import believe
-from pfitre_service.engine.volumes import Pictures
+from pfitre_service.engine.quality import assess
+from pfitre_service.engine.volumes import Volumes
 from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
@@ -19,7 +19,7 @@ from pfitre_service.recon.solvers.pfitre import PfitreSolver
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What is measured of a volume; NaN where nothing was."""
 
     residual: float
@@ -28,11 +28,11 @@ class Figures:
     prior_gap: float
 
 
-class Solving:
+class TomogramSolver:
     """One way from a standing start to a volume. Raises SettingsError and InputError as `choose_priors` does."""
 
     def __init__(
-        self, frames: Accumulation, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
+        self, frames: Accumulators, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
     ) -> None:
         """watched: whether angles are, or will be, held out."""
         self.remarks: dict[str, None] = {}
@@ -70,7 +70,7 @@ class Solving:
         """The frames in use have changed: what had settled may move again."""
         self._solver.wake()
 
-    def use(self, frames: Accumulation) -> None:
+    def use(self, frames: Accumulators) -> None:
         """Goes on with other frames, from the volume as it is."""
         self._frames = frames
         self._solver.use(frames.solved, frames.heldout)
@@ -90,49 +90,49 @@ class Solving:
         self._frames.heldout, self._frames.heldout_every = self._solver.heldout, 0
 
     @property
-    def figures(self) -> Figures:
+    def metrics(self) -> Metrics:
         """Of the volume as it is now; the errors as they were last measured."""
         residual = relative_residual(self._frames.solved, self._solver.x)
-        return Figures(residual, *self._errors, self._solver.prior_gap)
+        return Metrics(residual, *self._errors, self._solver.prior_gap)
 
-    def pictures(self, *, believed: bool) -> Pictures:
+    def volumes(self, *, with_quality: bool) -> Volumes:
         """The volume as it is now. believed: with the preview and how far it may be believed, which takes time."""
         volumes = (self._solver.x.cpu().numpy(), self._solver.physics.x.cpu().numpy())
-        if not believed:
-            return Pictures(*volumes)
-        belief = believe(self._frames, self._solver, self._errors[0], self._noise_floor)
-        numpy = {name: tensor.cpu().numpy() for name, tensor in belief.maps.items()}
-        preview = self._frames.preview.picture(self._frames.solved).cpu().numpy()
-        return Pictures(*volumes, **numpy, preview=preview, statement=belief.statement)
+        if not with_quality:
+            return Volumes(*volumes)
+        quality = assess(self._frames, self._solver, self._errors[0], self._noise_floor)
+        numpy = {name: tensor.cpu().numpy() for name, tensor in quality.maps.items()}
+        preview = self._frames.preview.volume(self._frames.solved).cpu().numpy()
+        return Volumes(*volumes, **numpy, preview=preview, statement=quality.statement)
 
 
-class Shown:
+class PublishedSnapshot:
     """A volume that stays in view while another solver is on its way."""
 
-    def __init__(self, revision: int, pictures: Pictures, solving: Solving, frames: Accumulation) -> None:
+    def __init__(self, revision: int, volumes: Volumes, solving: TomogramSolver, frames: Accumulators) -> None:
         """revision: of the pictures; solving: what made them; frames: see `measure`."""
         self.revision = revision
-        self.pictures = pictures
+        self.volumes = volumes
         self.prior_name = solving.prior_name
         self.weights_sha256 = solving.weights_sha256
         self.remarks = solving.remarks
-        self._prior_gap = solving.figures.prior_gap
+        self._prior_gap = solving.metrics.prior_gap
         self.measure(frames)
 
-    def measure(self, frames: Accumulation) -> None:
+    def measure(self, frames: Accumulators) -> None:
         """Measures it on all frames that are in by now."""
 
         def residual(data: NormalEquations, picture: object) -> float:
             return relative_residual(data, torch.as_tensor(picture).to(data.device)) if data.angles else math.nan
 
-        pictures = self.pictures
-        self.figures = Figures(
-            residual(frames.solved, pictures.volume),
-            residual(frames.heldout, pictures.volume),
-            residual(frames.heldout, pictures.physics),
+        volumes = self.volumes
+        self.metrics = Metrics(
+            residual(frames.solved, volumes.volume),
+            residual(frames.heldout, volumes.volume),
+            residual(frames.heldout, volumes.physics),
             self._prior_gap,
         )
 
-    def is_no_better_than(self, figures: Figures) -> bool:
+    def is_no_better_than(self, metrics: Metrics) -> bool:
         """Whether the other volume foretells the held-out angles as well; False where nothing is held out."""
-        return figures.heldout_error <= self.figures.heldout_error
+        return metrics.heldout_error <= self.metrics.heldout_error

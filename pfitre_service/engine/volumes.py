@@ -11,7 +11,7 @@ from pfitre_service.engine.quality import Statement
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class Volumes:
     """(z, y, x) float32; before the first iteration the volume is the preview, alone."""
 
     volume: NDArray[np.float32]

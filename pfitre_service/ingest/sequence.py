@@ -11,7 +11,7 @@ Arrival = Literal["new", "late", "duplicate", "retaken"]
 
 
 @dataclass(slots=True)
-class SeenNumbers:
+class SequenceTracker:
     """The numbers seen of one stream, which count from 1.
 
     Holds one integer for the unbroken beginning and a set for what lies beyond the first gap, so that a long scan

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pfitre_service.config import Settings
 from pfitre_service.ingest.stored_runs.stored_documents import stored_documents
-from pfitre_service.offline.run_diagnosis import Line, Understanding
+from pfitre_service.offline.run_diagnosis import Line, RunDiagnosis
 from pfitre_service.text_output import make_console, printable
 
 _STYLES = {"good": "green", "plain": "default", "warning": "yellow", "bad": "red"}
@@ -18,7 +18,7 @@ _STYLES = {"good": "green", "plain": "default", "warning": "yellow", "bad": "red
 def diagnose(source: str, run: str | None, settings: Settings) -> dict[str, Any]:
     """Every line and the verdict, as `--json` prints them. Raises InputError, SettingsError, StoreError."""
     stored = stored_documents(source, run, settings.documents)
-    understanding = Understanding(settings.documents)
+    understanding = RunDiagnosis(settings.documents)
     lines = understanding.take(stored.documents)
     lines += [Line("left out", "warning", fault) for fault in stored.left_out()]
     return {

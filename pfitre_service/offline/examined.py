@@ -59,7 +59,7 @@ class Examined:
         return examine(self)
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As of `Accumulation`: line integrals (angle, slices, columns), angles in degrees, and rows."""
+        """As of `Accumulators`: line integrals (angle, slices, columns), angles in degrees, and rows."""
         places = sorted(self._sample)
         rows = torch.stack([self._sample[place][1] for place in places]) if places else torch.zeros(0, 1, 2)
         angles = torch.tensor([self._sample[place][0] for place in places], dtype=torch.float64)

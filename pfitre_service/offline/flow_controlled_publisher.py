@@ -28,7 +28,7 @@ _STALLED_S = 60.0
 _POLL_S = 0.05
 
 
-class LiveLink:
+class FlowControlledPublisher:
     """Bluesky's publisher at the service's proxy, with the counters of ingest as acknowledgement.
 
     Documents that others publish meanwhile are counted as taken too: `max` speed beside a live scan may lose documents.
@@ -47,7 +47,7 @@ class LiveLink:
 
     @classmethod
     @contextlib.contextmanager
-    def connected(cls, settings: Settings) -> Iterator[LiveLink]:
+    def connected(cls, settings: Settings) -> Iterator[FlowControlledPublisher]:
         """A link that documents are known to come through. Raises `ServiceError`."""
         link = cls(settings)
         try:

@@ -10,7 +10,7 @@ _UIDS = ("uid", "run_start", "descriptor", "resource", "stream_resource", "datum
 """Keys of documents, at their top, that hold a uid."""
 
 
-class NewUids:
+class FreshUids:
     """Gives every uid another one, the same for each mention: of runs, streams, files, datums and events.
 
     A start document keeps the old uid of its run as `replay_of`, and its mention of a run that came before (such as the

@@ -21,8 +21,8 @@ from pfitre_service.catalog_access import connect_catalog
 from pfitre_service.config import Settings, load_profile, load_settings, merged
 from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.ingest.stored_runs.stored_documents import StoredDocuments, stored_documents
-from pfitre_service.offline.flow_controlled_publisher import LiveLink
-from pfitre_service.offline.fresh_uids import NewUids
+from pfitre_service.offline.flow_controlled_publisher import FlowControlledPublisher
+from pfitre_service.offline.fresh_uids import FreshUids
 from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog, TomogramSummary
@@ -39,10 +39,10 @@ _SETTLED = ("final", "failed", "references")
 class Player:
     """Sends documents at their own pace and keeps account of them."""
 
-    link: LiveLink
+    link: FlowControlledPublisher
     speed: float
     """Times as fast as it was; infinite for as fast as it is taken."""
-    new_uids: NewUids | None
+    new_uids: FreshUids | None
     sent: Counter[str] = field(default_factory=Counter)
     """Document name to number."""
     runs: list[str] = field(default_factory=list)
@@ -124,9 +124,9 @@ def replay(
             supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())
             with console.status("starting Tiled, 0MQ proxy, ingest and worker"):
                 stack.enter_context(supervisor.running(_READY_S))
-        link = stack.enter_context(LiveLink.connected(settings))
+        link = stack.enter_context(FlowControlledPublisher.connected(settings))
         catalog = stack.enter_context(connect_catalog(settings))
-        player = Player(link, factor, None if keep_uids else NewUids())
+        player = Player(link, factor, None if keep_uids else FreshUids())
         began = time.monotonic()
         player.play(stored, console)
         with console.status("storing"):

@@ -43,7 +43,7 @@ class Line:
     text: str
 
 
-class Understanding:
+class RunDiagnosis:
     """Takes documents as the live service does and remembers what it made of them."""
 
     def __init__(self, rules: DocumentRules) -> None:

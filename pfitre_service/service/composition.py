@@ -18,7 +18,7 @@ from pfitre_service.catalog_access import api_key, catalog_url
 from pfitre_service.config import Settings
 from pfitre_service.ingest import DocumentProxy
 from pfitre_service.service.receiver import ingest_process
-from pfitre_service.supervision.process import BeatingStop, ProcessContext, ProcessMain, ProcessSpec
+from pfitre_service.supervision.process import HeartbeatEvent, ProcessContext, ProcessMain, ProcessSpec
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,7 +49,7 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
         api_key=api_key(settings),
         anonymous_read=settings.tiled.allows_anonymous_read,
         allowed_hosts=settings.tiled.allowed_hosts,
-        stop=BeatingStop(context),
+        stop=HeartbeatEvent(context),
         extend=extend,
         on_ready=lambda url: context.health.set_state("idle", f"serving {url}"),
         on_trouble=told,
@@ -60,7 +60,7 @@ def proxy_process(settings: Settings, context: ProcessContext) -> None:
     """The 0MQ proxy."""
     with DocumentProxy(settings.proxy.publish, settings.proxy.subscribe) as proxy:
         context.health.set_state("idle", f"publishers to {proxy.in_address}, subscribers to {proxy.out_address}")
-        proxy.run(BeatingStop(context))
+        proxy.run(HeartbeatEvent(context))
 
 
 def worker_process(settings: Settings, context: ProcessContext) -> None:

@@ -50,7 +50,7 @@ from pfitre_service.service.document_source import document_source
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
-from pfitre_service.supervision.process import BeatingStop, ProcessContext
+from pfitre_service.supervision.process import HeartbeatEvent, ProcessContext
 
 _SETTLED_S = 5.0
 """A detector file that has not changed for so long is no longer written."""
@@ -275,7 +275,7 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             context.health.update({**details, "source": asdict(source.counts)})
 
         try:
-            source.run(ingestion.handle, BeatingStop(context), _at_most_every(0.5, tell))
+            source.run(ingestion.handle, HeartbeatEvent(context), _at_most_every(0.5, tell))
         finally:
             ingestion.close()
 

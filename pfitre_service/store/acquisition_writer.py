@@ -24,7 +24,7 @@ from pfitre_service.store.frame_array import FrameArray, create_frames, open_fra
 from pfitre_service.store.frame_rows import read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class AcquisitionWriter:
     After StoreUnavailableError the same call may simply be made again: the writer first looks up what was stored.
     """
 
-    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None) -> None:
+    def __init__(self, wire: TiledHttp, key: TomogramKey, data_dir: Path | None) -> None:
         self.key = key
         self._wire = wire
         self._data_dir = data_dir

@@ -18,7 +18,7 @@ from pfitre_service.store.layout import AcquisitionState
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result_writer import ResultWriter
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class TomogramSummary:
 class Catalog:
     """A connection to the catalogue. Safe to share between threads; its writers are not."""
 
-    def __init__(self, wire: Wire, data_dir: Path | None = None) -> None:
+    def __init__(self, wire: TiledHttp, data_dir: Path | None = None) -> None:
         self._wire = wire
         self._data_dir = data_dir
         self._settled: dict[str, TomogramSummary] = {}
@@ -122,7 +122,7 @@ class Catalog:
         writes: bool,
     ) -> Catalog:
         nodes.preload()
-        wire = Wire(uri, api_key, timeout_s=request_timeout_s)
+        wire = TiledHttp(uri, api_key, timeout_s=request_timeout_s)
         try:
             wire.wait_ready(timeout_s)
             if writes:

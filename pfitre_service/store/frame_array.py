@@ -30,7 +30,7 @@ from pfitre_service.model import Role, TomogramKey
 from pfitre_service.store import checksums, layout
 from pfitre_service.store.local_arrays import LAYOUT_FILE, disk_failures, folder_of, sync_folder, write_layout
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 # What Tiled is told that a chunk is: several frames, each a file of its own. So lists of chunks in the catalogue are
 # short, and plain clients need few requests.
@@ -67,7 +67,7 @@ class FrameArray(Protocol):
 class RemoteFrames:
     """Through Tiled's HTTP interface."""
 
-    def __init__(self, wire: Wire, path: str, node: nodes.Node) -> None:
+    def __init__(self, wire: TiledHttp, path: str, node: nodes.Node) -> None:
         self.shape = (node.shape[1], node.shape[2])
         self.dtype = node.dtype
         self._wire = wire
@@ -111,7 +111,7 @@ class _Form:
 class LocalFrames:
     """In `folder`, the zarr array that Tiled serves as `path`."""
 
-    def __init__(self, wire: Wire, path: str, node: nodes.Node, folder: Path, form: _Form) -> None:
+    def __init__(self, wire: TiledHttp, path: str, node: nodes.Node, folder: Path, form: _Form) -> None:
         self.shape = (node.shape[1], node.shape[2])
         self.dtype = node.dtype
         self._wire = wire
@@ -207,7 +207,7 @@ class LocalFrames:
         return dict.fromkeys(range(first + whole, first + len(images)), reason)
 
 
-def open_frames(wire: Wire, key: TomogramKey, role: Role, data_dir: Path | None) -> FrameArray:
+def open_frames(wire: TiledHttp, key: TomogramKey, role: Role, data_dir: Path | None) -> FrameArray:
     """The array of `role`: in the folder that the server of `wire` keeps it in, if that lies in `data_dir`, or through
     Tiled.
 
@@ -225,7 +225,7 @@ def open_frames(wire: Wire, key: TomogramKey, role: Role, data_dir: Path | None)
 
 
 def create_frames(
-    wire: Wire, key: TomogramKey, role: Role, image: NDArray[Any], data_dir: Path | None
+    wire: TiledHttp, key: TomogramKey, role: Role, image: NDArray[Any], data_dir: Path | None
 ) -> FrameArray | None:
     """An empty array for frames like `image`. None where another writer made one meanwhile."""
     name = layout.ARRAY_OF_ROLE[role]

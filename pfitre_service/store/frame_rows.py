@@ -12,7 +12,7 @@ from pfitre_service.model import Role, TomogramKey
 from pfitre_service.store import layout
 from pfitre_service.store.layout import FrameId
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 Angles = Mapping[Role, NDArray[np.float64]]
 
@@ -20,7 +20,7 @@ Angles = Mapping[Role, NDArray[np.float64]]
 class FrameRows:
     """The angles of one tomogram's stored frames. Rows are only ever added, so what was read stays true."""
 
-    def __init__(self, wire: Wire, key: TomogramKey) -> None:
+    def __init__(self, wire: TiledHttp, key: TomogramKey) -> None:
         self._wire = wire
         self._path = layout.node_path(key, layout.FRAMES)
         self._before: Angles = {role: np.empty(0) for role in layout.ARRAY_OF_ROLE}
@@ -44,7 +44,7 @@ def _with(before: NDArray[np.float64], columns: Mapping[str, list[Any]], role: R
     return np.concatenate((before, np.array([angle for _, angle in new], np.float64)))
 
 
-def read_identities(wire: Wire, key: TomogramKey) -> tuple[list[Role], list[int], list[FrameId]]:
+def read_identities(wire: TiledHttp, key: TomogramKey) -> tuple[list[Role], list[int], list[FrameId]]:
     """Role, row of its array and identity of every stored frame, in the order in which they were stored."""
     path = layout.node_path(key, layout.FRAMES)
     kept = nodes.get_node(wire, path).columns

@@ -20,7 +20,7 @@ from pfitre_service.store.frame_rows import FrameRows, read_identities
 from pfitre_service.store.layout import AcquisitionState, FrameId, ResultName
 from pfitre_service.store.result_array import ANSWER_BYTES, ResultArray
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class TomogramReader:
     Not safe to share between threads.
     """
 
-    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None) -> None:
+    def __init__(self, wire: TiledHttp, key: TomogramKey, data_dir: Path | None) -> None:
         self.key = key
         self._wire = wire
         self._data_dir = data_dir

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 # The server refuses answers of over 300 MB.
 ANSWER_BYTES = 64 << 20
@@ -22,7 +22,7 @@ class ResultArray:
     """(z, y, x) float32. Knows shape and revision of the moment it was asked for; slices are those of the moment they
     are read. Safe to share between threads."""
 
-    wire: Wire
+    wire: TiledHttp
     path: str
     shape: tuple[int, int, int]
     depths: tuple[int, ...]

@@ -17,7 +17,7 @@ from pfitre_service.store import layout
 from pfitre_service.store.layout import ResultName
 from pfitre_service.store.local_arrays import folder_of, leave_uncompressed
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 # A chunk, and a request: a slice across all slabs opens few files, and one slab is written in about 60 ms.
 _SLAB_BYTES = 8 << 20
@@ -34,7 +34,7 @@ class ResultWriter:
     Every call may be made again after StoreUnavailableError.
     """
 
-    def __init__(self, wire: Wire, key: TomogramKey, data_dir: Path | None = None) -> None:
+    def __init__(self, wire: TiledHttp, key: TomogramKey, data_dir: Path | None = None) -> None:
         """data_dir: the folder that the server works on, if it may be on this machine."""
         self.key = key
         self._wire = wire

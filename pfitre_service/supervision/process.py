@@ -51,7 +51,7 @@ class ProcessContext:
     health: Health
 
 
-class BeatingStop(threading.Event):
+class HeartbeatEvent(threading.Event):
     """For a loop that asks its stop event each time round and knows nothing of health: asking is the heartbeat."""
 
     def __init__(self, context: ProcessContext) -> None:

@@ -36,7 +36,7 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ProcessState:
     """What is known of one child. Times are monotonic seconds."""
 
     spec: ProcessSpec
@@ -84,7 +84,7 @@ class GiveUp:
 
 
 Instruction: TypeAlias = Start | Terminate | Kill | GiveUp
-Children: TypeAlias = dict[str, Child]
+Children: TypeAlias = dict[str, ProcessState]
 Decision: TypeAlias = tuple[Children, list[Instruction]]
 
 
@@ -102,8 +102,8 @@ def decide(children: Children, now: float, policy: RestartPolicy, watching_since
 
 
 def _decide_one(
-    child: Child, depends_ready: bool, now: float, policy: RestartPolicy, watching_since: float
-) -> tuple[Child, Instruction | None]:
+    child: ProcessState, depends_ready: bool, now: float, policy: RestartPolicy, watching_since: float
+) -> tuple[ProcessState, Instruction | None]:
     name, spec = child.spec.name, child.spec
     if child.phase in ("starting", "ready", "killed") and child.exit_code is not None:
         return _after_death(child, depends_ready, now, policy)
@@ -123,8 +123,8 @@ def _decide_one(
 
 
 def _after_death(
-    child: Child, depends_ready: bool, now: float, policy: RestartPolicy
-) -> tuple[Child, Instruction | None]:
+    child: ProcessState, depends_ready: bool, now: float, policy: RestartPolicy
+) -> tuple[ProcessState, Instruction | None]:
     reason = child.last_failure if child.phase == "killed" else _cause_of_death(child)
     # A missing dependency explains the failure as well, and that one mends itself.
     if child.exit_code == EXIT_PERMANENT and not child.was_ready and depends_ready:
@@ -134,16 +134,16 @@ def _after_death(
     return replace(waits, failures=failures, last_failure=reason, not_before=now + policy.delay_s(failures)), None
 
 
-def _kill(child: Child, reason: str, now: float) -> tuple[Child, Instruction]:
+def _kill(child: ProcessState, reason: str, now: float) -> tuple[ProcessState, Instruction]:
     return replace(child, phase="killed", since=now, last_failure=reason), Kill(child.spec.name, reason)
 
 
-def _silence_s(child: Child, now: float) -> float:
+def _silence_s(child: ProcessState, now: float) -> float:
     said = child.report.heartbeat_age_s if child.report else 0.0
     return said + now - child.reported_at
 
 
-def _cause_of_death(child: Child) -> str:
+def _cause_of_death(child: ProcessState) -> str:
     code = child.exit_code or 0
     if child.report and child.report.state == "failed" and code > 0:
         return child.report.reason
@@ -185,7 +185,7 @@ def overall(children: Children) -> tuple[str, str]:
     return ("starting", f"waiting for {', '.join(missing)}") if missing else ("ok", "")
 
 
-def _trouble(child: Child) -> str:
+def _trouble(child: ProcessState) -> str:
     """Empty when all is well."""
     if child.phase == "ready":
         report = child.report
@@ -206,7 +206,7 @@ def check_order(specs: Sequence[ProcessSpec]) -> None:
         known.add(spec.name)
 
 
-def as_json(child: Child, now: float) -> dict[str, Any]:
+def as_json(child: ProcessState, now: float) -> dict[str, Any]:
     """One child in the supervisor's health report."""
     waits_s = max(0.0, child.not_before - now) if child.phase == "waiting" else 0.0
     return {

@@ -25,11 +25,11 @@ from pfitre_service.errors import ServiceError
 from pfitre_service.supervision.health import Health, HealthReport, HealthServer
 from pfitre_service.supervision.process import EXIT_FAILED, EXIT_OK, ProcessSpec, spawn
 from pfitre_service.supervision.process_states import (
-    Child,
     Decision,
     GiveUp,
     Instruction,
     Kill,
+    ProcessState,
     RestartPolicy,
     Start,
     Terminate,
@@ -107,7 +107,7 @@ class Supervisor:
         self._log_level = log_level
         self._health_address = health_address
         self._health = Health("supervisor", heartbeat_limit_s=_PAUSE_S)
-        self._children = {spec.name: Child(spec) for spec in specs}
+        self._children = {spec.name: ProcessState(spec) for spec in specs}
         self._processes: dict[str, _Running] = {}
         self._failure: ServiceError | None = None
         self._had_to_kill = False
@@ -231,7 +231,7 @@ class Supervisor:
                 self._failure = ServiceError(f"{name} cannot start: {reason}")
                 self._stop = True
 
-    def _start(self, child: Child) -> None:
+    def _start(self, child: ProcessState) -> None:
         name = child.spec.name
         try:
             process, reports = spawn(child.spec, self._settings, log_level=self._log_level)
@@ -263,7 +263,7 @@ class Supervisor:
         self._health.update({"processes": {name: as_json(child, now) for name, child in self._children.items()}})
         self._health.beat()
 
-    def _log_changes(self, children: dict[str, Child]) -> None:
+    def _log_changes(self, children: dict[str, ProcessState]) -> None:
         for name, child in children.items():
             if child.phase == self._children[name].phase:
                 continue

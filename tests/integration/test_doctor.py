@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pfitre_service.cli import app
 from pfitre_service.ingest import DocumentRules
-from pfitre_service.offline.run_diagnosis import Understanding
+from pfitre_service.offline.run_diagnosis import RunDiagnosis
 from pfitre_service.testing.forms import FORMS
 from pfitre_service.testing.recorder import record_to
 from pfitre_service.twin.beamlines.exposures import Exposures, expose
@@ -25,7 +25,7 @@ def exposures() -> Exposures:
 
 def explained(rules: DocumentRules, documents: Any) -> tuple[bool, dict[str, list[str]]]:
     """Whether it was understood, and the texts of each verdict."""
-    understanding = Understanding(rules)
+    understanding = RunDiagnosis(rules)
     texts: dict[str, list[str]] = {"good": [], "plain": [], "warning": [], "bad": []}
     for line in understanding.take(documents):
         texts[line.verdict].append(f"{line.about}: {line.text}")

@@ -12,7 +12,7 @@ import pytest
 from bluesky_kafka import Publisher
 from confluent_kafka import Producer
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.config import load_settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest import AddFrames, CloseTomogram, DocumentRules, TomogramAssembler
@@ -132,7 +132,7 @@ def test_hostile_messages_and_faults_of_the_service_end_nothing(RE, broker):
 
 
 def test_without_a_broker_it_says_what_it_waits_for_and_stops_when_told():
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     source = source_at(address)
     assert "no broker" in source.counts.waits_for
     with Receiver(source) as receiver:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.errors import ServiceError
 from pfitre_service.supervision.health import fetch_health
 from pfitre_service.supervision.supervisor import Supervisor
@@ -80,7 +80,7 @@ def tree(supervisor: Supervisor) -> dict[str, Any]:
 
 
 def test_a_service_starts_in_order_and_stops_in_reverse_order(processes: Any, tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     supervisor = Supervisor(
         processes.specs(processes.idle, processes.idle, processes.idle), tmp_path, health_address=address
     )
@@ -243,7 +243,7 @@ def test_no_child_outlives_a_supervisor_that_was_killed(
 
 
 def test_a_process_runs_alone_in_the_foreground_as_in_a_container(tmp_path: Path) -> None:
-    here, port = str(Path(__file__).parent), free_port()
+    here, port = str(Path(__file__).parent), free_ports(1)[0]
     code = (
         f"import sys; sys.path.insert(0, {here!r}); import supervised_processes as p; from pathlib import Path\n"
         "from pfitre_service.supervision.process import run_process\n"
@@ -261,7 +261,7 @@ def test_a_process_runs_alone_in_the_foreground_as_in_a_container(tmp_path: Path
 
 
 def test_a_signal_in_the_middle_of_a_look_at_stop_does_not_lock_the_process_up() -> None:
-    here, port = str(Path(__file__).parent), free_port()
+    here, port = str(Path(__file__).parent), free_ports(1)[0]
     code = (
         f"import sys; sys.path.insert(0, {here!r}); import supervised_processes as p; from pathlib import Path\n"
         "from pfitre_service.supervision.process import run_process\n"

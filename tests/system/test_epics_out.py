@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from p4p.client.thread import Context, RemoteError
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.model import TomogramKey
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ class Client:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, start_service):
     # A port of its own for the whole life of the service: a client looks for a server that went where it was.
-    epics = {"prefix": PREFIX, "port": free_port(), "search_port": 0, "poll_interval_s": 0.05}
+    epics = {"prefix": PREFIX, "port": free_ports(1)[0], "search_port": 0, "poll_interval_s": 0.05}
     with start_service(tmp_path_factory.mktemp("service"), {"epics": epics, "prior": {"name": "tv"}}) as service:
         yield service
 

@@ -12,7 +12,7 @@ import pytest
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.catalog_access import api_key, catalog_url, connect_catalog
 from pfitre_service.config import Settings
 from pfitre_service.errors import StoreMissingError
@@ -40,7 +40,7 @@ def detector_files(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory, detector_files) -> Iterator[tuple[Catalog, Any, Settings]]:
     """The catalogue of tomograms of a service that follows the container `raw` of its own Tiled, and that container."""
-    port = free_port()
+    port = free_ports(1)[0]
     settings = demo_settings(
         tmp_path_factory.mktemp("followed"),
         {

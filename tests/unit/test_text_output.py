@@ -22,7 +22,7 @@ from pfitre_service.ingest import DocumentRules, Note, TomogramAssembler
 from pfitre_service.json_values import plain
 from pfitre_service.model import TomogramKey
 from pfitre_service.offline.doctor import render as show_diagnosis
-from pfitre_service.offline.run_diagnosis import Understanding
+from pfitre_service.offline.run_diagnosis import RunDiagnosis
 from pfitre_service.service.status import render
 from pfitre_service.text_output import LineFormatter, make_console, printable, say, storable
 
@@ -125,7 +125,7 @@ def test_process_variables_say_it_in_signs_that_are_seen(text):
 @given(TEXTS)
 def test_a_run_called_anything_is_understood_and_told_of(text):
     """As `pfitre doctor` does, whose lines are printed or written as JSON."""
-    understanding = Understanding(DocumentRules(rotation="theta"))
+    understanding = RunDiagnosis(DocumentRules(rotation="theta"))
     data_keys = {"theta": {"dtype": "number", "shape": []}, text: {"dtype": "array", "shape": [4, 4]}}
     lines = understanding.take(
         [

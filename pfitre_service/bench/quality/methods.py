@@ -67,7 +67,7 @@ def filtered_backprojection(measurement: Measurement, data: NormalEquations) -> 
     """With the least-squares gain against the rays."""
     sum_ = FilteredBackprojection(measurement.geometry)
     sum_.add(*measurement.views)
-    return sum_.picture(data)
+    return sum_.volume(data)
 
 
 def tuned_total_variation(data: NormalEquations, figures: tuple[Figure, ...], iterations: int) -> Tuned:

@@ -125,4 +125,4 @@ def _by_row(projections: Sinogram, remove: Callable[[Sinogram], Sinogram]) -> Si
 def _backprojected(values: Sinogram, angles: NDArray[np.float64], geometry: ScanGeometry) -> NDArray[np.float32]:
     picture = FilteredBackprojection(geometry)
     picture.add(torch.from_numpy(values), torch.from_numpy(angles))
-    return picture.picture().numpy()
+    return picture.volume().numpy()

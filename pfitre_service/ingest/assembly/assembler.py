@@ -20,9 +20,9 @@ from pfitre_service.errors import InputError
 from pfitre_service.ingest.assembly.actions import Action, Level, Note
 from pfitre_service.ingest.assembly.counts import IngestCounts, RunSummary, Tally
 from pfitre_service.ingest.assembly.pages import datums_of, events_of
-from pfitre_service.ingest.assembly.pending_documents import Held, WaitingRoom
+from pfitre_service.ingest.assembly.pending_documents import PendingDocument, PendingDocuments
 from pfitre_service.ingest.assembly.run import Run
-from pfitre_service.ingest.assembly.start_document import StartFacts, contradictions
+from pfitre_service.ingest.assembly.start_document import StartMetadata, contradictions
 from pfitre_service.ingest.assembly.tomogram import Tomogram
 from pfitre_service.ingest.document_values import look_up, quoted
 from pfitre_service.ingest.rules import DocumentRules
@@ -66,7 +66,7 @@ class TomogramAssembler:
         self._recent: deque[RunSummary] = deque(maxlen=_RECENT_RUNS)
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
-        self._waiting = WaitingRoom(rules.max_held)
+        self._waiting = PendingDocuments(rules.max_held)
         self._told: deque[str] = deque(maxlen=_RECENT_RUNS)
         """What was told once and is only counted since."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[Action]]] = {
@@ -192,7 +192,7 @@ class TomogramAssembler:
             return self._again("start", uid, uid)
         refusal = self._rules.refusal(document)
         tomogram = Tomogram(uid) if refusal else self._tomogram(uid, document)
-        run = Run(document, StartFacts.of(uid, document, self._rules), self._rules, tomogram)
+        run = Run(document, StartMetadata.of(uid, document, self._rules), self._rules, tomogram)
         actions: list[Action] = [Note(uid, "warning", sentence) for sentence in contradictions(document)]
         if len(self._runs) >= self._rules.max_open_runs:
             quietest = next(iter(self._runs.values()))
@@ -342,7 +342,7 @@ class TomogramAssembler:
             return self._once(f"late {uid}", "warning", f"a {name} came after its run ended and is left out")
         return self._orphaned(self._waiting.hold(uid, name, document))
 
-    def _orphaned(self, given_up: list[Held]) -> list[Action]:
+    def _orphaned(self, given_up: list[PendingDocument]) -> list[Action]:
         return [
             action for held in given_up for action in self._orphan(_WAITS_FOR.get(held.name, "descriptor"), held.wanted)
         ]

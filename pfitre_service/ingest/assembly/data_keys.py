@@ -17,7 +17,7 @@ from pfitre_service.ingest.rules import DocumentRules, MapRules
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class DataKeyMap:
     """Where the frames of one stream stand in its events."""
 
     images: tuple[str, ...]
@@ -47,15 +47,15 @@ class Columns:
 
 def columns_of(
     images: tuple[str, ...], rotation: str | None, data_keys: Mapping[str, Any], separate: frozenset[str] = frozenset()
-) -> Columns:
+) -> DataKeyMap:
     """Where the values under the data keys are to be looked for."""
     keys = [*images] if rotation is None else [*images, rotation]
     outside = {key: str(data_keys[key]["external"]) for key in keys if data_keys[key].get("external")}
     streamed = frozenset(key for key, where in outside.items() if where.startswith("STREAM:"))
-    return Columns(images, rotation, _frames_each(data_keys[images[0]]), frozenset(outside), streamed, separate)
+    return DataKeyMap(images, rotation, _frames_each(data_keys[images[0]]), frozenset(outside), streamed, separate)
 
 
-def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRules, size: int) -> Columns:
+def map_columns(rotation: str | None, data_keys: Mapping[str, Any], rules: MapRules, size: int) -> DataKeyMap:
     """The same for maps of `size` pixels, scanned point by point. Raises `DocumentError`."""
     lacking = [key for key in rules.keys if key not in data_keys]
     if lacking:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.assembly.data_keys import (
-    Columns,
+    DataKeyMap,
     columns_of,
     degrees_per_unit,
     find_image,
@@ -33,7 +33,7 @@ class Stream:
 
     name: str
     role: Role
-    columns: Columns
+    columns: DataKeyMap
     degrees_per_unit: float = 1.0
     """Of the angles in its events."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pfitre_service.errors import DocumentError
-from pfitre_service.ingest.sequence import Arrival, SeenNumbers
+from pfitre_service.ingest.sequence import Arrival, SequenceTracker
 
 EVENT = ""
 """Name of the part that is the event document; the others are named by their data key."""
@@ -40,7 +40,7 @@ class EventJoin:
     """The events of one stream that are not whole yet, and what came of those that were."""
 
     needs: frozenset[str]
-    seen: SeenNumbers = field(default_factory=SeenNumbers)
+    seen: SequenceTracker = field(default_factory=SequenceTracker)
     incomplete: dict[int, dict[str, _Part]] = field(default_factory=dict)
     _known: set[int] = field(default_factory=set)
     """Hashes of (number, part, origin) of every part that came."""

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Held:
+class PendingDocument:
     """A document that waits for the start or descriptor `wanted`."""
 
     wanted: str
@@ -18,28 +18,28 @@ class Held:
     """The first check of the clock after it came."""
 
 
-class WaitingRoom:
+class PendingDocuments:
     """Keeps at most `room` documents, in the order of their arrival."""
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._held: deque[Held] = deque()
+        self._held: deque[PendingDocument] = deque()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, wanted: str, name: str, document: dict[str, Any]) -> list[Held]:
+    def hold(self, wanted: str, name: str, document: dict[str, Any]) -> list[PendingDocument]:
         """Let a document wait; returns what had to give way for it."""
-        self._held.append(Held(wanted, name, document))
+        self._held.append(PendingDocument(wanted, name, document))
         return [self._held.popleft() for _ in range(len(self._held) - self._room)]
 
-    def release(self, wanted: str) -> list[Held]:
+    def release(self, wanted: str) -> list[PendingDocument]:
         """Everything that waited for `wanted`, in the order of its arrival."""
         ready = [held for held in self._held if held.wanted == wanted]
         self._held = deque(held for held in self._held if held.wanted != wanted)
         return ready
 
-    def expire(self, now: float, hold_s: float) -> list[Held]:
+    def expire(self, now: float, hold_s: float) -> list[PendingDocument]:
         """Everything that waited for `hold_s` seconds or more."""
         for held in self._held:
             held.since = now if held.since is None else held.since

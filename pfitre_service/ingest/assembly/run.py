@@ -30,11 +30,11 @@ from pfitre_service.ingest.assembly.descriptors import (
 from pfitre_service.ingest.assembly.event_join import EVENT, EventJoin
 from pfitre_service.ingest.assembly.file_references import FileSource, rows_of_datum, rows_of_stream_datum
 from pfitre_service.ingest.assembly.images import FrameError
-from pfitre_service.ingest.assembly.run_files import RunFiles, Want
+from pfitre_service.ingest.assembly.run_files import PendingDatum, RunFiles
 from pfitre_service.ingest.assembly.run_frames import RunFrames, value_of
 from pfitre_service.ingest.assembly.run_notes import RunNotes, exit_of
 from pfitre_service.ingest.assembly.scanned_maps import map_shape
-from pfitre_service.ingest.assembly.start_document import StartFacts
+from pfitre_service.ingest.assembly.start_document import StartMetadata
 from pfitre_service.ingest.assembly.tomogram import Tomogram, opened
 from pfitre_service.ingest.document_values import json_safe, origin_of, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
@@ -47,7 +47,9 @@ _MAX_AHEAD = 1_000_000
 class Run:
     """The state of one run between its start and its end."""
 
-    def __init__(self, start: Mapping[str, Any], facts: StartFacts, rules: DocumentRules, tomogram: Tomogram) -> None:
+    def __init__(
+        self, start: Mapping[str, Any], facts: StartMetadata, rules: DocumentRules, tomogram: Tomogram
+    ) -> None:
         self.uid = facts.uid
         self.state: RunState = "waiting"
         self.tomogram = tomogram
@@ -121,7 +123,7 @@ class Run:
             return []
         actions = self._part(stream, number, EVENT, document, uid)
         for key in sorted(stream.columns.in_files - stream.columns.by_stream):
-            actions += self._named(Want(descriptor_uid, number, key, uid), document)
+            actions += self._named(PendingDatum(descriptor_uid, number, key, uid), document)
         return actions
 
     def resource(self, uid: str, document: Mapping[str, Any]) -> list[Action]:
@@ -265,7 +267,7 @@ class Run:
         if number is None or number < 1:
             raise DocumentError(f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}")
         if stream.in_files:
-            return self._named(Want(descriptor_uid, number, stream.key, origin_of(document)), document)
+            return self._named(PendingDatum(descriptor_uid, number, stream.key, origin_of(document)), document)
         return self._angle_part(number, value_of(document, stream.key), origin_of(document))
 
     def _angle_rows(
@@ -317,7 +319,7 @@ class Run:
         self.tally.late += added.arrival == "late"
         return self._frames.whole(stream, number, added)
 
-    def _named(self, want: Want, document: Mapping[str, Any]) -> list[Action]:
+    def _named(self, want: PendingDatum, document: Mapping[str, Any]) -> list[Action]:
         """The datum that an event names, if it has come; else it is waited for."""
         try:
             datum_id = str(value_of(document, want.key))
@@ -327,7 +329,7 @@ class Run:
         known = self._files.named(datum_id, want)
         return [] if known is None else self._datum_part(want, *known)
 
-    def _datum_part(self, want: Want, resource_uid: str, datum: Mapping[str, Any]) -> list[Action]:
+    def _datum_part(self, want: PendingDatum, resource_uid: str, datum: Mapping[str, Any]) -> list[Action]:
         stream, number = self._streams[want.descriptor_uid], want.seq_num
         if isinstance(stream, AngleStream):
             rows = rows_of_datum(self._files.source(resource_uid), datum, number, 1)

@@ -15,7 +15,7 @@ _MAX_DATUMS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class PendingDatum:
     """A value that an event refers to by a datum."""
 
     descriptor_uid: str
@@ -40,7 +40,7 @@ class RunFiles:
         self._data_key: dict[str, str] = {}
         self._datums: dict[str, tuple[str, Mapping[str, Any]]] = {}
         """Datums that no event has named yet: datum_id to the uid of its resource and the document."""
-        self._wanted: dict[str, Want] = {}
+        self._wanted: dict[str, PendingDatum] = {}
         """Datums that an event has named and that have not come."""
         self._named_for: dict[tuple[str, int, str], str] = {}
         """The same, by what they are wanted for."""
@@ -66,7 +66,7 @@ class RunFiles:
         """Of what a stream_resource holds."""
         return self._data_key.get(uid, "")
 
-    def datum(self, resource_uid: str, document: Mapping[str, Any]) -> Want | None:
+    def datum(self, resource_uid: str, document: Mapping[str, Any]) -> PendingDatum | None:
         """Take in a datum; returns who waits for it. Raises `DocumentError`."""
         datum_id = document.get("datum_id")
         if not isinstance(datum_id, str):
@@ -82,7 +82,7 @@ class RunFiles:
         self._datums[datum_id] = (resource_uid, document)
         return None
 
-    def named(self, datum_id: str, want: Want) -> tuple[str, Mapping[str, Any]] | None:
+    def named(self, datum_id: str, want: PendingDatum) -> tuple[str, Mapping[str, Any]] | None:
         """The resource and document of a datum that an event names, if it has come; else it is waited for.
 
         What an earlier take of the same event named is waited for no longer.

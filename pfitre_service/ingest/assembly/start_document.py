@@ -17,7 +17,7 @@ _MAX_REFERENCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class StartFacts:
+class StartMetadata:
     """The few keys of a start document that matter here; what is absent or makes no sense is None."""
 
     uid: str
@@ -35,7 +35,7 @@ class StartFacts:
     pixel_size_nm: float | None
 
     @classmethod
-    def of(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartFacts:
+    def of(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartMetadata:
         """Read the optional keys scan_id, sample_name or sample, measurement, num_projections or num_points,
         rotation_axis (column), pixel_size_nm, and the one that `references_from` names."""
         pixel = finite(start.get("pixel_size_nm"))

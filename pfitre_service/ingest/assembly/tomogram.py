@@ -7,7 +7,7 @@ from typing import Any
 
 from pfitre_service.ingest.assembly.actions import Action, CloseTomogram, OpenTomogram, WithdrawRun
 from pfitre_service.ingest.assembly.counts import RunTally
-from pfitre_service.ingest.assembly.start_document import StartFacts
+from pfitre_service.ingest.assembly.start_document import StartMetadata
 from pfitre_service.model import TomogramKey
 
 
@@ -73,7 +73,7 @@ class Tomogram:
 def opened(
     tomogram: Tomogram,
     element: str,
-    facts: StartFacts,
+    facts: StartMetadata,
     start: dict[str, Any],
     descriptors: tuple[dict[str, Any], ...],
     resources: tuple[dict[str, Any], ...],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.decoding.msgpack_decoder import decode_packed
-from pfitre_service.ingest.sources.source import Handler, Reception, SourceCounts
+from pfitre_service.ingest.sources.source import Handler, SourceCounts, SourceMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,13 +51,13 @@ class KafkaSource:
             "error_cb": self._on_error,
         }
         self._max_message_bytes = max_message_bytes
-        self._reception = Reception(f"kafka://{brokers}/{','.join(topics)}")
-        self._reception.waits_for = f"no broker of Kafka at {brokers} yet"
+        self._monitor = SourceMonitor(f"kafka://{brokers}/{','.join(topics)}")
+        self._monitor.waits_for = f"no broker of Kafka at {brokers} yet"
 
     @property
     def counts(self) -> SourceCounts:
         """A snapshot; may be taken from any thread."""
-        return self._reception.counts
+        return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
         """Receive until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
@@ -66,17 +66,17 @@ class KafkaSource:
         options that Kafka's client refuses, or where it is not installed.
         """
         with self._consumer() as consumer:
-            logger.info("listening for documents at %s", self._reception.address)
+            logger.info("listening for documents at %s", self._monitor.address)
             next_idle = 0.0
             while not stop.is_set():
                 message = consumer.poll(_POLL_S)
                 if message is not None:
                     self._take(consumer, message, handle)
                 if time.monotonic() >= next_idle:
-                    self._reception.guard("the idle function", idle)
+                    self._monitor.guard("the idle function", idle)
                     next_idle = time.monotonic() + _POLL_S
-        self._reception.connected = False
-        logger.info("stopped listening at %s after %d messages", self._reception.address, self._reception.messages)
+        self._monitor.connected = False
+        logger.info("stopped listening at %s after %d messages", self._monitor.address, self._monitor.messages)
 
     @contextmanager
     def _consumer(self) -> Iterator[Any]:
@@ -100,23 +100,23 @@ class KafkaSource:
         if message.error() is not None:
             self._on_error(message.error())
             return
-        self._reception.connected = True
+        self._monitor.connected = True
         value = message.value() or b""
-        self._reception.take(len(value), partial(decode_packed, value, max_bytes=self._max_message_bytes), handle)
+        self._monitor.take(len(value), partial(decode_packed, value, max_bytes=self._max_message_bytes), handle)
         consumer.store_offsets(message)
 
     def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
-        self._reception.connected = bool(partitions)
-        self._reception.waits_for = "" if partitions else "the brokers gave another member of the group all partitions"
+        self._monitor.connected = bool(partitions)
+        self._monitor.waits_for = "" if partitions else "the brokers gave another member of the group all partitions"
         logger.info("Kafka gave %d partitions to %s", len(partitions), consumer.memberid())
 
     def _on_error(self, error: Any) -> None:
         """Kafka's client goes on trying; what it says stands in the status until something arrives."""
-        if str(error) != self._reception.waits_for:
-            logger.warning("Kafka at %s: %s", self._reception.address, error)
-        self._reception.waits_for = str(error)
+        if str(error) != self._monitor.waits_for:
+            logger.warning("Kafka at %s: %s", self._monitor.address, error)
+        self._monitor.waits_for = str(error)
         if error.code() in _LOST:
-            self._reception.connected = False
+            self._monitor.connected = False
 
 
 _LOST = (-187, -195)

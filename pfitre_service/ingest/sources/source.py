@@ -56,7 +56,7 @@ class Source(Protocol):
         """
 
 
-class Reception:
+class SourceMonitor:
     """Belongs to the thread of one source."""
 
     def __init__(self, address: str) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from pfitre_service.errors import InputError, StoreUnavailableError
-from pfitre_service.ingest.sources.tiled_subscriptions import NodeNews, Path
+from pfitre_service.ingest.sources.tiled_subscriptions import NodeSubscriptions, Path
 from pfitre_service.ingest.stored_runs.tiled_catalogue import Document, StoredRuns, is_run
 from pfitre_service.ingest.stored_runs.tiled_streams import StoredStream, path_of, reached
 
@@ -116,7 +116,7 @@ class LiveRuns:
         self._uri = uri
         self._readable = readable
         self._node: Any = None
-        self._news: NodeNews | None = None
+        self._news: NodeSubscriptions | None = None
         self._known: set[str] | None = None
         self._followed: dict[str, RunFollower] = {}
         self._tried_at = self._looked_at = -math.inf
@@ -153,7 +153,7 @@ class LiveRuns:
         if self._node is not None:
             self._node.context.close()
 
-    def _connected(self) -> tuple[NodeNews | None, Path]:
+    def _connected(self) -> tuple[NodeSubscriptions | None, Path]:
         """What tells of news, and the path of the catalogue; None where it is too soon to try again."""
         if self._news is None:
             if time.monotonic() - self._tried_at < _RETRY_S:
@@ -161,7 +161,7 @@ class LiveRuns:
             self._tried_at = time.monotonic()
             self._node = StoredRuns.at(self._uri).catalogue
             context = self._node.context
-            self._news = NodeNews(str(context.api_uri), context.api_key)
+            self._news = NodeSubscriptions(str(context.api_uri), context.api_key)
             self._news.listen(path_of(self._node))
         return self._news, path_of(self._node)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pfitre_service.errors import InputError, StoreError
 from pfitre_service.ingest.decoding.pickle_decoder import Decoded
-from pfitre_service.ingest.sources.source import Handler, Reception, SourceCounts
+from pfitre_service.ingest.sources.source import Handler, SourceCounts, SourceMonitor
 
 if TYPE_CHECKING:
     from pfitre_service.ingest.sources.tiled_runs import LiveRuns
@@ -31,13 +31,13 @@ class TiledSource:
     def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
         self._uri = uri
         self._readable = readable
-        self._reception = Reception(uri.partition("?")[0])
-        self._reception.waits_for = f"no Tiled catalogue at {self._reception.address} yet"
+        self._monitor = SourceMonitor(uri.partition("?")[0])
+        self._monitor.waits_for = f"no Tiled catalogue at {self._monitor.address} yet"
 
     @property
     def counts(self) -> SourceCounts:
         """A snapshot; may be taken from any thread."""
-        return self._reception.counts
+        return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
         """Follow until `stop` is set. Calls `idle` between looks and documents.
@@ -50,22 +50,22 @@ class TiledSource:
         try:
             while not stop.is_set():
                 self._look(runs, handle, stop, idle)
-                self._reception.guard("the idle function", idle)
+                self._monitor.guard("the idle function", idle)
                 stop.wait(_POLL_S)
         finally:
             runs.close()
-            self._reception.connected = False
+            self._monitor.connected = False
 
     def _look(self, runs: LiveRuns, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
         try:
             for name, document in runs.documents():
                 decoded = partial(Decoded, name, document, frozenset())
-                self._reception.take(0, decoded, handle)
-                self._reception.guard("the idle function", idle)
+                self._monitor.take(0, decoded, handle)
+                self._monitor.guard("the idle function", idle)
                 if stop.is_set():
                     return
-            self._reception.connected, self._reception.waits_for = True, ""
+            self._monitor.connected, self._monitor.waits_for = True, ""
         except (StoreError, InputError) as error:  # a container that is not there yet, a key that is not taken
-            if str(error) != self._reception.waits_for:
+            if str(error) != self._monitor.waits_for:
                 logger.warning("%s; trying again", error)
-            self._reception.connected, self._reception.waits_for = False, str(error)
+            self._monitor.connected, self._monitor.waits_for = False, str(error)

@@ -23,7 +23,7 @@ _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 
 
-class NodeNews:
+class NodeSubscriptions:
     """Listens to the streams of many nodes in one thread of its own. The methods may be called from any other."""
 
     def __init__(self, api_uri: str, api_key: str | None) -> None:

@@ -15,7 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 from pfitre_service.addresses import endpoint
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.decoding.pickle_decoder import Decoded, decode
-from pfitre_service.ingest.sources.source import Handler, Reception, SourceCounts
+from pfitre_service.ingest.sources.source import Handler, SourceCounts, SourceMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ class ZmqSource:
         self._prefix = prefix
         self._receive_hwm = receive_hwm
         self._max_message_bytes = max_message_bytes
-        self._reception = Reception(self._endpoint)
-        self._reception.waits_for = f"no document proxy at {address} yet"
+        self._monitor = SourceMonitor(self._endpoint)
+        self._monitor.waits_for = f"no document proxy at {address} yet"
 
     @property
     def counts(self) -> SourceCounts:
         """A snapshot; may be taken from any thread."""
-        return self._reception.counts
+        return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
         """Receive until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
@@ -67,12 +67,12 @@ class ZmqSource:
                     self._follow_connection(monitor)
                 if subscriber in ready:
                     parts = subscriber.recv_multipart()
-                    self._reception.take(sum(map(len, parts)), partial(self._decode, parts), handle)
+                    self._monitor.take(sum(map(len, parts)), partial(self._decode, parts), handle)
                 if time.monotonic() >= next_idle:
-                    self._reception.guard("the idle function", idle)
+                    self._monitor.guard("the idle function", idle)
                     next_idle = time.monotonic() + _POLL_MS / 1000
-        self._reception.connected = False
-        logger.info("stopped listening at %s after %d messages", self._endpoint, self._reception.messages)
+        self._monitor.connected = False
+        logger.info("stopped listening at %s after %d messages", self._endpoint, self._monitor.messages)
 
     def _decode(self, parts: list[bytes]) -> Decoded | None:
         if len(parts) != 1:
@@ -81,11 +81,11 @@ class ZmqSource:
 
     def _follow_connection(self, monitor: zmq.Socket[bytes]) -> None:
         event = recv_monitor_message(monitor)["event"]
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and not self._reception.connected:
-            self._reception.connected = True
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and not self._monitor.connected:
+            self._monitor.connected = True
             logger.info("connected to the document proxy at %s", self._endpoint)
-        elif event == zmq.EVENT_DISCONNECTED and self._reception.connected:
-            self._reception.connected = False
+        elif event == zmq.EVENT_DISCONNECTED and self._monitor.connected:
+            self._monitor.connected = False
             logger.warning("lost the document proxy at %s; trying again", self._endpoint)
 
 

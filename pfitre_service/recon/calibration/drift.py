@@ -60,8 +60,8 @@ def find_shifts(rows: Tensor, angles: Tensor, axis: float) -> Tensor:
         before = shifts.clone()
         # One half after the other: if both moved at once, each would follow what the other has just left.
         for half, other in (halves, halves[::-1]):
-            foretold = _foretold(narrow[other], angles[other], shifts[other] / factor, geometry, angles[half])
-            shifts[half] = factor * _displacements(narrow[half], foretold)
+            predicted = _foretold(narrow[other], angles[other], shifts[other] / factor, geometry, angles[half])
+            shifts[half] = factor * _displacements(narrow[half], predicted)
             shifts = without_gauge(shifts, angles)
             shifts[shifts.abs() < LEAST] = 0.0
         if float((shifts - before).abs().max()) < LEAST / 4:
@@ -93,17 +93,17 @@ def _foretold(rows: Tensor, angles: Tensor, shifts: Tensor, geometry: ScanGeomet
     return torch.stack([projector.project(x, math.radians(angle))[:, :columns] for angle in wanted.tolist()])
 
 
-def _displacements(rows: Tensor, foretold: Tensor) -> Tensor:
-    """Columns by which `rows` lie right of `foretold`, (angle,) float64; zero where that explains too little."""
+def _displacements(rows: Tensor, predicted: Tensor) -> Tensor:
+    """Columns by which `rows` lie right of `predicted`, (angle,) float64; zero where that explains too little."""
     columns = rows.shape[2]
     length = 2 * columns
-    cross = (torch.fft.rfft(rows, n=length) * torch.fft.rfft(foretold, n=length).conj()).sum(1)
+    cross = (torch.fft.rfft(rows, n=length) * torch.fft.rfft(predicted, n=length).conj()).sum(1)
     fine = torch.fft.irfft(cross, n=length * _FINE) * _FINE
     count = math.ceil(max(_MOST_COLUMNS, _MOST * columns) * _FINE)
     near = torch.cat((fine[:, -count:], fine[:, : count + 1]), dim=1).double()
     place = near.argmax(dim=1).clamp(1, near.shape[1] - 2)
     below, best, above = (near.gather(1, (place + k)[:, None])[:, 0] for k in (-1, 0, 1))
     found = (place - count + (above - below) / (2 * (2 * best - below - above).clamp_min(1e-30))) / _FINE
-    moved = shifted_columns(foretold, found[:, None].expand(-1, rows.shape[1]))
-    left, left_unmoved = ((rows - picture).square().sum((1, 2)) for picture in (moved, foretold))
+    moved = shifted_columns(predicted, found[:, None].expand(-1, rows.shape[1]))
+    left, left_unmoved = ((rows - picture).square().sum((1, 2)) for picture in (moved, predicted))
     return torch.where(left < _EXPLAINED * left_unmoved, found, 0.0).cpu()

@@ -62,7 +62,7 @@ class Anchor:
 
     picture: Tensor
     """(slices, size, size) float32"""
-    share: float
+    rho_ratio: float
 
 
 class IncrementalAdmm:
@@ -91,7 +91,7 @@ class IncrementalAdmm:
         previous = state.x
         target, pull = state.z - state.u, rho
         if self.anchor is not None:
-            pull = rho + self.anchor.share * data.weight
+            pull = rho + self.anchor.rho_ratio * data.weight
             target.lerp_(self.anchor.picture, 1 - rho / pull)
         accuracy = _ACCURACY * self.parameters.tolerance
         state.x = data_step(data, target, pull, state.x, self.parameters.cg_iterations, accuracy)

@@ -3,7 +3,7 @@
     f = pi / n  sum_t  B_t (ramp * y_t)          over n angles
 
 The ramp is Kak & Slaney 1988, eq. 61 (band-limited, sampled in space so that the mean is right), under a Hann
-window. The sum is additive, so a live scan adds its angles as they come; `picture` can scale it by the least-squares
+window. The sum is additive, so a live scan adds its angles as they come; `volume` can scale it by the least-squares
 gain against the measured rays, because a missing wedge leaves plain back-projection too dark.
 """
 
@@ -44,7 +44,7 @@ class FilteredBackprojection:
         """Takes out what `add` put in with the same arguments."""
         self._accumulate(projections, angles, shifts, sign=-1)
 
-    def picture(self, data: DataTerm | None = None) -> Tensor:
+    def volume(self, data: DataTerm | None = None) -> Tensor:
         """The reconstruction: (slices, size, size) float32, right in absolute terms where angles fill 180 degrees.
 
         With `data`, scaled to fit the measured rays best, which also serves limited and uneven angles.

@@ -36,7 +36,7 @@ from pfitre_service.recon.solvers.admm import (
     relative_distance,
 )
 from pfitre_service.recon.solvers.prior_rounds import LearnedPrior, LearnedSolver, Round
-from pfitre_service.recon.solvers.prior_selection import HeldoutErrors, PriorWatch, supersedes
+from pfitre_service.recon.solvers.prior_selection import HeldoutErrors, PriorMonitor, is_better
 from pfitre_service.recon.solvers.tv_weight import FEWEST_HELD_OUT, AdjustablePrior, best_weight
 
 _GROWTH = 1.5
@@ -87,7 +87,7 @@ class PfitreSolver:
         """What a person should know of the prior's fate."""
         self.best: Round | None = None
         """The network's best answer on these data; None before it was asked."""
-        self._watch = PriorWatch(patience=_ROUNDS)
+        self._watch = PriorMonitor(patience=_ROUNDS)
         self._adjusted_at = 0
         self._steps = 0
         self._rounds = 0
@@ -147,7 +147,7 @@ class PfitreSolver:
         if self.learned is None or self.classical is None or self.guided is None or self.best is None:
             return
         self._resting.update((self.classical, self.learned))
-        if self.errors.plain:
+        if self.errors.unregularised_is_better:
             self._resting.add(self.guided)
             self.best = replace(self.best, x=self.learned.from_data(self.best))
 
@@ -157,7 +157,7 @@ class PfitreSolver:
         solver = self._result
         if solver is None:
             return self.physics.x
-        if solver is self.guided and self.best is not None and self.errors.plain:
+        if solver is self.guided and self.best is not None and self.errors.unregularised_is_better:
             return self.best.x
         return solver.x
 
@@ -195,7 +195,7 @@ class PfitreSolver:
         changes += [self._move(solver) for solver in (self.classical, self.guided) if solver is not None]
         self._guided_steps += 1
         self._measure()
-        if self.guided is not None and self._guided_steps >= _TRIED and self.errors.plain:
+        if self.guided is not None and self._guided_steps >= _TRIED and self.errors.unregularised_is_better:
             self._resting.add(self.guided)
         return changes[-1] if self.learned is None else max(changes)
 
@@ -253,13 +253,13 @@ class PfitreSolver:
             self._rounds, learned.z = 0, None
         self._rounds += 1
         found, before = learned.step(smooth, self._rounds, self.heldout), self.best
-        best = found if before is None or supersedes(found, before) else before
+        best = found if before is None or is_better(found, before) else before
         if self._rounds == _ROUNDS:
             self._resting.add(learned)
         if self.guided is None:  # it begins where total variation alone has got
             self.guided = IncrementalAdmm(classical.data, copy.copy(classical.prior), self.parameters)
             self.guided.state = replace(classical.state)
-        self.best, self.guided.anchor = best, Anchor(best.z, best.share)
+        self.best, self.guided.anchor = best, Anchor(best.z, best.rho_ratio)
         self._restart(self.guided)
         self._guided_steps = 0
         self._measure()
@@ -290,10 +290,10 @@ class PfitreSolver:
         """Turns the network down, and then drops it, when the held-out angles speak against it."""
         if self.learned is None or not self.heldout.angles or not self._watch(self.errors):
             return
-        if self._watch.turned_down:
+        if self._watch.downweighted:
             self.drop_network(_found(self.errors))
             return
-        self._watch.turned_down = True
+        self._watch.downweighted = True
         self.learned.most_rho_share = _TURNED_DOWN
         self.best = self.guided = None
         self._rounds, self.learned.z = 0, None

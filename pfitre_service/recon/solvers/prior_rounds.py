@@ -51,7 +51,7 @@ class Round:
     z: Tensor
     number: int
     """How many rounds made it."""
-    share: float
+    rho_ratio: float
     """Pull on the data step, as a share of the summed weights, with which it foretells the held-out angles best."""
     heldout_error: float
     """Of the best data step from it; NaN where nothing is held out."""
@@ -84,7 +84,9 @@ class LearnedSolver:
     def measured(self, z: Tensor, number: int, heldout: NormalEquations) -> Round:
         """What the held-out angles say of an answer, and the pull that suits them."""
         errors = self._errors(z, heldout) if heldout.angles else {}
-        known = {share: error for share, error in errors.items() if math.isfinite(error)}  # empty rows have none
+        known = {
+            rho_ratio: error for rho_ratio, error in errors.items() if math.isfinite(error)
+        }  # empty rows have none
         if not known:
             return Round(z, z, number, self.parameters.rho, math.nan)
         least = min(known, key=known.__getitem__)
@@ -94,7 +96,7 @@ class LearnedSolver:
 
     def from_data(self, answer: Round) -> Tensor:
         """The data step from an answer on all that is in by now."""
-        return self._data_step(answer.z, answer.share)
+        return self._data_step(answer.z, answer.rho_ratio)
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)

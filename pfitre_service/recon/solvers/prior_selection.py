@@ -27,7 +27,7 @@ class HeldoutErrors:
     """Of the network's answer held against the data alone; NaN while it was not measured on all that is in."""
 
     @property
-    def plain(self) -> bool:
+    def unregularised_is_better(self) -> bool:
         """Whether the answer does clearly better with the data alone than with total variation besides."""
         return self.answer < (1 - CLEARLY) * self.guided
 
@@ -36,14 +36,14 @@ class HeldoutErrors:
         """By which the network is judged. Guided by a wrong answer, total variation would still explain the
         projections, with that answer in all that they leave open: the larger of the two counts, unless the answer is
         shown plain."""
-        return self.answer if self.plain or self.answer > self.guided else self.guided
+        return self.answer if self.unregularised_is_better or self.answer > self.guided else self.guided
 
     @property
     def result(self) -> float:
         """Of what is shown."""
         if math.isnan(self.learned) or self.harmful:
             return self.classical
-        return self.answer if self.plain else self.guided
+        return self.answer if self.unregularised_is_better else self.guided
 
     @property
     def without_network(self) -> float:
@@ -62,7 +62,7 @@ class HeldoutErrors:
         return self.learned > (1 + _MARGIN) * self.without_network
 
 
-def supersedes(found: Round, best: Round) -> bool:
+def is_better(found: Round, best: Round) -> bool:
     """Whether an answer takes the place of an earlier one: in a later round it must foretell the held-out angles as
     well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
     if math.isnan(found.heldout_error):
@@ -71,11 +71,11 @@ def supersedes(found: Round, best: Round) -> bool:
     return not found.heldout_error > (1 + margin) * best.heldout_error
 
 
-class PriorWatch:
+class PriorMonitor:
     """Says when a network is to be turned down: when it was harmful for `patience` rounds in a row."""
 
     def __init__(self, patience: int) -> None:
-        self.turned_down = False
+        self.downweighted = False
         self._patience = patience
         self._worse = 0
 

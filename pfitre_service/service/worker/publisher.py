@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-from pfitre_service.engine.volumes import Pictures
+from pfitre_service.engine.volumes import Volumes
 from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store.catalog import Catalog
@@ -39,7 +39,7 @@ class Status:
 class _Pending:
     shape: tuple[int, int, int] | None = None
     rows: list[Progress] = field(default_factory=list)
-    pictures: tuple[int, Pictures] | None = None
+    volumes: tuple[int, Volumes] | None = None
     status: Status | None = None
 
 
@@ -84,7 +84,7 @@ class Publisher:
         key: TomogramKey,
         *,
         rows: list[Progress] | None = None,
-        pictures: tuple[int, Pictures] | None = None,
+        volumes: tuple[int, Volumes] | None = None,
         status: Status | None = None,
         shape: tuple[int, int, int] | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class Publisher:
             pending = self._pending.setdefault(key, _Pending())
             pending.shape = shape or pending.shape
             pending.rows += rows or []
-            pending.pictures = pictures or pending.pictures
+            pending.volumes = volumes or pending.volumes
             pending.status = status or pending.status
             self._condition.notify_all()
 
@@ -172,15 +172,15 @@ class Publisher:
             writer.prepare(work.shape)
         if work.rows:
             writer.progress(work.rows)
-        if work.pictures is not None:
-            revision, pictures = work.pictures
+        if work.volumes is not None:
+            revision, volumes = work.volumes
             writer.publish(
-                pictures.volume,
+                volumes.volume,
                 revision,
-                physics=pictures.physics,
-                trust=pictures.trust,
-                inferred=pictures.inferred,
-                preview=pictures.preview,
+                physics=volumes.physics,
+                trust=volumes.trust,
+                inferred=volumes.inferred,
+                preview=volumes.preview,
             )
             self._published[key] = revision
         if work.status is not None:
@@ -193,9 +193,9 @@ class Publisher:
             pending = self._pending[key]
             del pending.rows[: len(done.rows)]
             pending.shape = None
-            pending.pictures = None if pending.pictures is done.pictures else pending.pictures
+            pending.volumes = None if pending.volumes is done.volumes else pending.volumes
             pending.status = None if pending.status is done.status else pending.status
-            if pending.rows or pending.pictures or pending.status:
+            if pending.rows or pending.volumes or pending.status:
                 self._pending.move_to_end(key)
             else:
                 del self._pending[key]

@@ -78,7 +78,7 @@ class Session:
         """Whether a call of `work` would do something."""
         if self.unread > 0 or self._new_references or self._newly_withdrawn or (self._ended and not self._closed):
             return True
-        if self.engine is not None and self.engine.wanted_again is not None:
+        if self.engine is not None and self.engine.reprocess_from is not None:
             return True
         return self.engine is not None and self.engine.used >= MINIMUM_ANGLES and not self.engine.settled
 
@@ -159,14 +159,14 @@ class Session:
         self._withdraw(engine)
         if self.unread > 0:
             self._read_batch(engine.stored, engine.add)
-        if engine.wanted_again is not None:
-            self._read_batch(engine.wanted_again, engine.add_again)
+        if engine.reprocess_from is not None:
+            self._read_batch(engine.reprocess_from, engine.reprocess)
         if not self._ended:
             engine.calibrate()
 
     @property
     def _all_is_in(self) -> bool:
-        again = self.engine is not None and self.engine.wanted_again is not None
+        again = self.engine is not None and self.engine.reprocess_from is not None
         return self._ended and self.unread <= 0 and not again
 
     @property
@@ -196,7 +196,7 @@ class Session:
     def _withdraw(self, engine: Engine) -> None:
         """Projections that were redone or withdrawn since the last time."""
         rows = self._newly_withdrawn
-        engine.leave_out(row for row in rows if row >= engine.stored)
+        engine.exclude(row for row in rows if row >= engine.stored)
         for row in sorted(row for row in rows if row < engine.stored):
             self._read_batch(row, engine.withdraw, max_frames=1)
 
@@ -294,10 +294,10 @@ class Session:
         self._published_at, self._published_revision = now, engine.shown_revision
         self._state = "final" if final else "iterating"
         reason = final_reason(engine, self._reason) if final else ""
-        pictures = engine.pictures()
-        statement = {} if pictures.statement is None else {"trust": pictures.statement.document()}
+        volumes = engine.volumes()
+        statement = {} if volumes.statement is None else {"trust": volumes.statement.document()}
         status = Status(self._state, reason, self._fields() | statement)
-        self._publisher.submit(self.key, pictures=(self._revision(engine), pictures), status=status)
+        self._publisher.submit(self.key, volumes=(self._revision(engine), volumes), status=status)
 
     def _fields(self) -> dict[str, Any]:
         revision = 0 if self.engine is None else self._revision(self.engine)

@@ -170,7 +170,7 @@ def _warm_up(device: torch.device, prior: PriorSettings) -> None:
     engine.add(FrameBatch("projection", 0, rows, np.array([0.0, 45.0, 90.0, 135.0])))
     for _ in range(3):
         engine.step()
-    engine.pictures()
+    engine.volumes()
 
 
 def run_worker(settings: Settings, context: ProcessContext) -> None:

@@ -40,7 +40,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 Params = Mapping[str, str | int | bool | list[str]]
 
 
-class Wire:
+class TiledHttp:
     """Requests to one server, `http://host:port`. Safe to share between threads."""
 
     def __init__(self, uri: str, api_key: str | None, *, timeout_s: float = 20.0) -> None:

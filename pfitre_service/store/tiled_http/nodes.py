@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from pfitre_service.errors import StoreConflictError, StoreError
 from pfitre_service.json_values import plain
-from pfitre_service.store.tiled_http.connection import Params, Wire
+from pfitre_service.store.tiled_http.connection import Params, TiledHttp
 
 _ARROW = "application/vnd.apache.arrow.file"
 _OCTETS = "application/octet-stream"
@@ -81,13 +81,13 @@ class Node:
         return tuple(tuple(int(n) for n in axis) for axis in self.structure["chunks"])
 
 
-def get_node(wire: Wire, path: str, *, with_source: bool = False) -> Node:
+def get_node(wire: TiledHttp, path: str, *, with_source: bool = False) -> Node:
     """Raises StoreMissingError where there is none."""
     return Node.of(_data(wire, f"metadata/{path}", {"include_data_sources": with_source}))
 
 
 def list_nodes(
-    wire: Wire,
+    wire: TiledHttp,
     path: str,
     *,
     limit: int = 100,
@@ -110,13 +110,13 @@ def list_nodes(
     return [Node.of(resource) for resource in _data(wire, f"search/{path}", params)]
 
 
-def create_container(wire: Wire, parent: str, key: str, metadata: Mapping[str, Any]) -> bool:
+def create_container(wire: TiledHttp, parent: str, key: str, metadata: Mapping[str, Any]) -> bool:
     """False where it is there already (it is left as it is)."""
     return _create(wire, parent, key, "container", metadata, [])
 
 
 def create_array(
-    wire: Wire,
+    wire: TiledHttp,
     parent: str,
     key: str,
     *,
@@ -139,7 +139,7 @@ def create_array(
     return _create(wire, parent, key, "array", {}, [source])
 
 
-def create_table(wire: Wire, parent: str, key: str, schema: Any, metadata: Mapping[str, Any]) -> bool:
+def create_table(wire: TiledHttp, parent: str, key: str, schema: Any, metadata: Mapping[str, Any]) -> bool:
     """An empty table that grows by rows; `schema` is a pyarrow.Schema. False where it is there already."""
     from tiled.structures.data_source import DataSource
     from tiled.structures.table import TableStructure
@@ -152,7 +152,7 @@ def create_table(wire: Wire, parent: str, key: str, schema: Any, metadata: Mappi
     return _create(wire, parent, key, "table", metadata, [dataclasses.asdict(source)])
 
 
-def patch_metadata(wire: Wire, path: str, fields: Mapping[str, Any]) -> None:
+def patch_metadata(wire: TiledHttp, path: str, fields: Mapping[str, Any]) -> None:
     """Set `fields` and leave the others; a field set to None is removed."""
     body = {
         "metadata": plain(fields),
@@ -163,7 +163,7 @@ def patch_metadata(wire: Wire, path: str, fields: Mapping[str, Any]) -> None:
     wire.send_json("PATCH", f"metadata/{path}", body, {"drop_revision": True})
 
 
-def write_rows_of_array(wire: Wire, path: str, data: NDArray[Any], first: int) -> None:
+def write_rows_of_array(wire: TiledHttp, path: str, data: NDArray[Any], first: int) -> None:
     """Write `data` (row, ...) from row `first` on; the array grows to hold it. dtype and shape must be the array's."""
     offset = _numbers((first, *(0 for _ in data.shape[1:])))
     params: Params = {"offset": offset, "shape": _numbers(data.shape), "extend": True}
@@ -171,7 +171,7 @@ def write_rows_of_array(wire: Wire, path: str, data: NDArray[Any], first: int) -
 
 
 def announce_rows(
-    wire: Wire, path: str, source: Mapping[str, Any], shape: Sequence[int], length: int, first: int
+    wire: TiledHttp, path: str, source: Mapping[str, Any], shape: Sequence[int], length: int, first: int
 ) -> None:
     """Tell the server, and through it every subscriber, that an array of `shape` now lies in the place of `source`.
 
@@ -186,13 +186,15 @@ def announce_rows(
     _put_source(wire, path, {**source, "structure": structure}, params)
 
 
-def write_block(wire: Wire, path: str, data: NDArray[Any], block: tuple[int, ...]) -> None:
+def write_block(wire: TiledHttp, path: str, data: NDArray[Any], block: tuple[int, ...]) -> None:
     """Write one whole chunk of an array."""
     params = {"block": _numbers(block)}
     wire.send_bytes("PUT", f"array/block/{path}", data.tobytes(), _OCTETS, params)
 
 
-def read_rows_of_array(wire: Wire, path: str, first: int, stop: int, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+def read_rows_of_array(
+    wire: TiledHttp, path: str, first: int, stop: int, shape: Sequence[int], dtype: np.dtype[Any]
+) -> Any:
     """Rows `first` to `stop` of an array whose rows have `shape` and `dtype`; a new array.
 
     Raises:
@@ -208,7 +210,7 @@ def read_rows_of_array(wire: Wire, path: str, first: int, stop: int, shape: Sequ
 
 
 def read_cut_of_array(
-    wire: Wire, path: str, axis: int, place: int, shape: Sequence[int], dtype: np.dtype[Any]
+    wire: TiledHttp, path: str, axis: int, place: int, shape: Sequence[int], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """What lies at `place` along `axis` of an array of three axes, where it has `shape` and `dtype`; a new array.
 
@@ -224,7 +226,7 @@ def read_cut_of_array(
 
 
 def append_to_table(
-    wire: Wire, path: str, columns: Mapping[str, Sequence[Any]], schema: Any, *, partition: int = 0
+    wire: TiledHttp, path: str, columns: Mapping[str, Sequence[Any]], schema: Any, *, partition: int = 0
 ) -> None:
     """Append rows to a partition. Not idempotent: after StoreUnavailableError look at the table before trying again."""
     import pyarrow
@@ -236,14 +238,16 @@ def append_to_table(
     wire.send_bytes("PATCH", f"table/partition/{path}", sink.getvalue(), _ARROW, {"partition": partition})
 
 
-def announce_partitions(wire: Wire, path: str, count: int) -> None:
+def announce_partitions(wire: TiledHttp, path: str, count: int) -> None:
     """Tell the server that a table has `count` partitions: plain clients read so many."""
     source = get_node(wire, path, with_source=True).data_source
     if source["structure"]["npartitions"] < count:
         _put_source(wire, path, {**source, "structure": {**source["structure"], "npartitions": count}}, {})
 
 
-def read_table(wire: Wire, path: str, columns: Sequence[str], *, partition: int | None = None) -> dict[str, list[Any]]:
+def read_table(
+    wire: TiledHttp, path: str, columns: Sequence[str], *, partition: int | None = None
+) -> dict[str, list[Any]]:
     """Columns of a table, or of one partition of it, in the order in which rows came."""
     import pyarrow
 
@@ -260,12 +264,12 @@ def _numbers(values: Sequence[int]) -> str:
     return ",".join(map(str, values))
 
 
-def _put_source(wire: Wire, path: str, source: Mapping[str, Any], params: Params) -> None:
+def _put_source(wire: TiledHttp, path: str, source: Mapping[str, Any], params: Params) -> None:
     # Its assets are registered; sent along they would be looked up one by one.
     wire.send_json("PUT", f"data_source/{path}", {"data_source": {**source, "assets": []}}, params)
 
 
-def _data(wire: Wire, path: str, params: Params | None = None) -> Any:
+def _data(wire: TiledHttp, path: str, params: Params | None = None) -> Any:
     answer = wire.get_json(path, params)
     if "data" not in answer:
         raise StoreError(f"what answers at {wire.uri} is no Tiled server: {str(answer)[:80]!r}")
@@ -273,7 +277,7 @@ def _data(wire: Wire, path: str, params: Params | None = None) -> Any:
 
 
 def _create(
-    wire: Wire, parent: str, key: str, family: str, metadata: Mapping[str, Any], sources: list[dict[str, Any]]
+    wire: TiledHttp, parent: str, key: str, family: str, metadata: Mapping[str, Any], sources: list[dict[str, Any]]
 ) -> bool:
     body = {
         "id": key,

@@ -13,7 +13,7 @@ from bluesky import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.ingest import AddFrames, AddReferences, CloseTomogram, DocumentRules, TomogramAssembler
 from pfitre_service.ingest.sources import tiled_runs
 from pfitre_service.ingest.sources.tiled_runs import is_due
@@ -174,7 +174,7 @@ def test_a_server_without_streaming_is_polled(RE: RunEngine, silent_server, tmp_
 
 
 def test_without_a_server_it_says_what_it_waits_for_and_stops_when_told():
-    source = TiledSource(f"http://127.0.0.1:{free_port()}", lambda path: False)
+    source = TiledSource(f"http://127.0.0.1:{free_ports(1)[0]}", lambda path: False)
     with Follower(source) as follower:
         follower.until(lambda: "does not" in source.counts.waits_for or "refused" in source.counts.waits_for)
     assert not source.counts.connected

@@ -18,7 +18,7 @@ from bluesky_tiled_plugins import TiledWriter
 from ophyd.sim import SynAxis, SynSignal
 from tiled.client import from_uri
 
-from pfitre_service.addresses import free_port
+from pfitre_service.addresses import free_ports
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import AddFrames, AddReferences, DocumentRules, RetakeFrames, TomogramAssembler
 from pfitre_service.ingest.sources.tiled_runs import RunFollower
@@ -60,7 +60,7 @@ def beamline_server(tmp_path_factory):
     """A Tiled server as beamlines run it, which reads files that detectors wrote, and the folder of those. In a process
     of its own: a second one in ours would change the key of the first."""
     folder = tmp_path_factory.mktemp("beamline")
-    port = free_port()
+    port = free_ports(1)[0]
     options = ["--temp", "--read", str(folder), "--api-key", "secret", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "tiled.log").open("w") as log:
         process = subprocess.Popen(

@@ -14,7 +14,7 @@ from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.result_writer import ResultWriter
 from pfitre_service.store.tiled_http import nodes
-from pfitre_service.store.tiled_http.connection import Wire
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 
 def test_tomograms_are_listed_newest_last(catalog, key):
@@ -108,7 +108,7 @@ def test_a_server_that_is_not_there_is_noticed_within_the_deadline():
 
 def test_a_server_that_never_answers_is_given_up_after_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        wire = Wire(f"http://127.0.0.1:{silent.getsockname()[1]}", None, timeout_s=0.3)
+        wire = TiledHttp(f"http://127.0.0.1:{silent.getsockname()[1]}", None, timeout_s=0.3)
         with pytest.raises(StoreUnavailableError, match="does not answer"):
             wire.get_json("metadata/")
         wire.close()

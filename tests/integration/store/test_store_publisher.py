@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pfitre_service.engine.volumes import Pictures
+from pfitre_service.engine.volumes import Volumes
 from pfitre_service.model import Progress
 from pfitre_service.service.worker.publisher import Publisher, Status
 
@@ -17,9 +17,9 @@ def row(revision):
     return Progress(revision, "iterating", 1000.0 + revision, 4, 4, revision, 0.1, 0.2, 0.3, 0.01, 0.05, 1.0)
 
 
-def pictures(value):
+def volumes(value):
     volume = np.full((3, 8, 8), value, np.float32)
-    return Pictures(volume, physics=volume / 2, trust=volume / 4, inferred=volume / 8)
+    return Volumes(volume, physics=volume / 2, trust=volume / 4, inferred=volume / 8)
 
 
 def wait_for(condition, what, timeout_s=20.0):
@@ -38,7 +38,7 @@ def tomogram(catalog, key):
 def test_what_is_handed_over_is_in_the_catalogue_when_the_publisher_is_done_with_it(catalog, tomogram):
     with Publisher(catalog) as publisher:
         status = Status("iterating", "", {"frames_used": 4})
-        publisher.submit(tomogram, rows=[row(1)], pictures=(1, pictures(1)), status=status)
+        publisher.submit(tomogram, rows=[row(1)], volumes=(1, volumes(1)), status=status)
         wait_for(lambda: publisher.is_done_with(tomogram), "the publication")
         assert publisher.published_revision(tomogram) == 1
     reader = catalog.reader(tomogram)
@@ -53,7 +53,7 @@ def test_of_volumes_the_newest_wins_and_no_progress_row_is_left_out(catalog, tom
     with Publisher(catalog) as publisher:
         for revision in range(1, 41):
             status = Status("iterating", "", {"revision": revision})
-            publisher.submit(tomogram, rows=[row(revision)], pictures=(revision, pictures(revision)), status=status)
+            publisher.submit(tomogram, rows=[row(revision)], volumes=(revision, volumes(revision)), status=status)
         wait_for(lambda: publisher.is_done_with(tomogram), "the publication")
     reader = catalog.reader(tomogram)
     assert (reader.revision(), reader.volume().max(), reader.metadata()["revision"]) == (40, 40, 40)
@@ -62,7 +62,7 @@ def test_of_volumes_the_newest_wins_and_no_progress_row_is_left_out(catalog, tom
 
 def test_leaving_the_block_writes_what_waits_and_ends_the_thread(catalog, tomogram):
     with Publisher(catalog) as publisher:
-        publisher.submit(tomogram, rows=[row(1)], pictures=(1, pictures(1)), status=Status("final", "done", {}))
+        publisher.submit(tomogram, rows=[row(1)], volumes=(1, volumes(1)), status=Status("final", "done", {}))
     assert catalog.summary(tomogram).status == "final"
     assert "pfitre-publisher" not in [thread.name for thread in threading.enumerate()]
 
@@ -72,9 +72,9 @@ def test_while_the_server_is_gone_results_wait_and_the_reason_is_known(own_serve
         catalog.create(key, {})
         with Publisher(catalog) as publisher:
             own_server.stop()
-            publisher.submit(key, rows=[row(1)], pictures=(1, pictures(1)), status=Status("iterating", "", {}))
+            publisher.submit(key, rows=[row(1)], volumes=(1, volumes(1)), status=Status("iterating", "", {}))
             wait_for(lambda: publisher.problem is not None, "a word about it")
-            publisher.submit(key, rows=[row(2)], pictures=(2, pictures(2)), status=Status("final", "done", {}))
+            publisher.submit(key, rows=[row(2)], volumes=(2, volumes(2)), status=Status("final", "done", {}))
             assert not publisher.is_done_with(key)
             own_server.start()
             wait_for(lambda: publisher.is_done_with(key), "the publication")
@@ -89,14 +89,14 @@ def test_results_that_cannot_be_written_do_not_hold_up_those_of_others(own_serve
     with own_server.catalog() as catalog, Publisher(catalog) as publisher:
         for one in (key, other):
             catalog.create(one, {})
-        publisher.submit(key, pictures=(1, pictures(1)))
+        publisher.submit(key, volumes=(1, volumes(1)))
         wait_for(lambda: publisher.is_done_with(key), "the first publication")
         volume = own_server.data_dir / "data" / "tomograms" / str(key) / "volume"
         aside = volume.rename(volume.with_name("aside"))
         volume.write_text("no place for a volume")
-        publisher.submit(key, pictures=(2, pictures(2)), status=Status("iterating", "", {}))
+        publisher.submit(key, volumes=(2, volumes(2)), status=Status("iterating", "", {}))
         wait_for(lambda: publisher.problem is not None, "a word about it")
-        publisher.submit(other, pictures=(1, pictures(5)), status=Status("final", "", {}))
+        publisher.submit(other, volumes=(1, volumes(5)), status=Status("final", "", {}))
         wait_for(lambda: publisher.is_done_with(other), "the other's publication")
         assert not publisher.is_done_with(key)
         volume.unlink()
@@ -109,8 +109,8 @@ def test_results_that_cannot_be_written_do_not_hold_up_those_of_others(own_serve
 def test_results_of_a_tomogram_that_was_removed_are_left_out(catalog, tomogram, key):
     gone = type(key)(f"{key}-gone")
     with Publisher(catalog) as publisher:
-        publisher.submit(gone, rows=[row(1)], pictures=(1, pictures(1)))
-        publisher.submit(tomogram, pictures=(1, pictures(1)), status=Status("final", "", {}))
+        publisher.submit(gone, rows=[row(1)], volumes=(1, volumes(1)))
+        publisher.submit(tomogram, volumes=(1, volumes(1)), status=Status("final", "", {}))
         wait_for(lambda: publisher.is_done_with(tomogram), "the publication")
         wait_for(lambda: publisher.is_done_with(gone), "the refusal")
         assert publisher.problem is None
@@ -119,11 +119,11 @@ def test_results_of_a_tomogram_that_was_removed_are_left_out(catalog, tomogram, 
 
 def test_results_whose_array_is_damaged_are_refused_with_the_reason(server, catalog, tomogram):
     with Publisher(catalog) as publisher:
-        publisher.submit(tomogram, pictures=(1, pictures(1)))
+        publisher.submit(tomogram, volumes=(1, volumes(1)))
         wait_for(lambda: publisher.is_done_with(tomogram), "the first publication")
         assert publisher.refusal(tomogram) is None
         (server.data_dir / "data" / "tomograms" / str(tomogram) / "volume" / "zarr.json").write_text("{")
-        publisher.submit(tomogram, pictures=(2, pictures(2)), status=Status("final", "", {}))
+        publisher.submit(tomogram, volumes=(2, volumes(2)), status=Status("final", "", {}))
         wait_for(lambda: publisher.refusal(tomogram) is not None, "the refusal")
         assert "zarr.json cannot be understood" in publisher.refusal(tomogram)
         publisher.submit(tomogram, status=Status("failed", "its results are damaged", {}))

@@ -90,10 +90,10 @@ def test_the_prior_explains_held_out_projections_better_than_physics_alone(engin
 def test_the_volume_comes_nearer_to_the_truth_from_preview_to_final(engine, batch, truth):
     engine.add(batch())
     engine.step()
-    preview = engine.pictures()
+    preview = engine.volumes()
     engine.close()
     until_final(engine)
-    final = engine.pictures()
+    final = engine.volumes()
     assert (preview.physics, preview.trust, preview.statement) == (None, None, None)
     assert distance(final.volume, truth) < distance(preview.volume, truth)
     assert final.volume.shape == final.physics.shape == final.trust.shape == truth.shape
@@ -112,7 +112,7 @@ def test_a_scan_in_pieces_ends_where_the_whole_scan_ends(geometry, batch, angles
     for engine in (whole, pieces):
         engine.close()
         until_final(engine)
-    assert distance(pieces.pictures().volume, whole.pictures().volume) < 5e-3
+    assert distance(pieces.volumes().volume, whole.volumes().volume) < 5e-3
 
 
 def test_without_a_prior_the_result_is_the_physics(geometry, batch):
@@ -120,10 +120,10 @@ def test_without_a_prior_the_result_is_the_physics(geometry, batch):
     engine.add(batch())
     engine.close()
     last = until_final(engine)[-1]
-    pictures = engine.pictures()
+    volumes = engine.volumes()
     assert engine.prior_name == "none"
-    assert (pictures.volume == pictures.physics).all()
-    assert not pictures.prior_gap.any()
+    assert (volumes.volume == volumes.physics).all()
+    assert not volumes.prior_gap.any()
     assert last.heldout_error == last.heldout_error_physics
 
 
@@ -168,12 +168,12 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     assert len(late.warnings) == 2
     late.set_references(references)
     assert len(late.warnings) == 2  # the old frames serve until the new ones have caught up
-    assert late.wanted_again == 0
-    late.add_again(batch(0, 10, images=images))
+    assert late.reprocess_from == 0
+    late.reprocess(batch(0, 10, images=images))
     late.step()
-    assert late.wanted_again == 10
-    late.add_again(batch(10, images=images))
-    assert late.wanted_again is None
+    assert late.reprocess_from == 10
+    late.reprocess(batch(10, images=images))
+    assert late.reprocess_from is None
     assert not late.warnings
     np.testing.assert_allclose(late.preview(), early.preview(), atol=1e-5)
     assert (late.stored, late.used) == (early.stored, early.used)
@@ -193,18 +193,18 @@ def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
     late.add(batch(images=images))
     while not late.settled:
         late.step()
-    before = late.pictures().volume
+    before = late.volumes().volume
     late.set_references(references)
-    late.add_again(batch(0, 10, images=images))
+    late.reprocess(batch(0, 10, images=images))
     late.step()
-    assert distance(late.pictures().volume, before) < 0.1  # the volume stays until all frames have been corrected
-    late.add_again(batch(10, images=images))
+    assert distance(late.volumes().volume, before) < 0.1  # the volume stays until all frames have been corrected
+    late.reprocess(batch(10, images=images))
     late.step()
     for engine in (early, late):
         engine.close()
         until_final(engine)
-    assert distance(early.pictures().volume, before) > 0.05
-    assert distance(late.pictures().volume, early.pictures().volume) < 1e-4
+    assert distance(early.volumes().volume, before) > 0.05
+    assert distance(late.volumes().volume, early.volumes().volume) < 1e-4
 
 
 def test_flats_that_come_after_the_end_was_begun_are_waited_for(geometry, batch, integrals):
@@ -222,11 +222,11 @@ def test_flats_that_come_after_the_end_was_begun_are_waited_for(geometry, batch,
     while not late.settled:
         late.step()
     assert late.phase == "refit"
-    late.add_again(batch(images=images))
+    late.reprocess(batch(images=images))
     assert late.phase == "converging"
     for engine in (early, late):
         until_final(engine)
-    assert distance(late.pictures().volume, early.pictures().volume) < 1e-4
+    assert distance(late.volumes().volume, early.volumes().volume) < 1e-4
 
 
 def test_the_end_does_not_depend_on_the_way_and_nothing_worse_is_shown_on_it(geometry, batch, angles):
@@ -237,11 +237,11 @@ def test_the_end_does_not_depend_on_the_way_and_nothing_worse_is_shown_on_it(geo
         pieces.add(batch(first, first + 5))
         for _ in range(4):
             last = pieces.step()
-    volume = pieces.pictures().volume
+    volume = pieces.volumes().volume
     pieces.close()
     steps, revisions = [pieces.step()], [pieces.shown_revision]
     assert revisions == [last.revision]
-    assert (pieces.pictures().volume == volume).all()
+    assert (pieces.volumes().volume == volume).all()
     while pieces.phase != "final":
         steps.append(pieces.step())
         revisions.append(pieces.shown_revision)
@@ -253,7 +253,7 @@ def test_the_end_does_not_depend_on_the_way_and_nothing_worse_is_shown_on_it(geo
     assert shown_from_then_on.heldout_error <= last.heldout_error or shown_from_then_on.phase == "refit"
     whole.close()
     until_final(whole)
-    assert distance(pieces.pictures().volume, whole.pictures().volume) < 1e-4
+    assert distance(pieces.volumes().volume, whole.volumes().volume) < 1e-4
 
 
 def found_axis(**change):
@@ -276,17 +276,17 @@ def test_the_axis_is_found_as_the_angles_grow_and_the_volume_goes_on(geometry, h
         engine.add(FrameBatch("projection", first, rows[first : first + 5], angles[first : first + 5]))
         before = engine.calibration.angles
         engine.calibrate()
-        while engine.wanted_again is not None:
-            row = engine.wanted_again
+        while engine.reprocess_from is not None:
+            row = engine.reprocess_from
             revision = engine.step().revision
-            engine.add_again(FrameBatch("projection", row, rows[row : row + 3], angles[row : row + 3]))
+            engine.reprocess(FrameBatch("projection", row, rows[row : row + 3], angles[row : row + 3]))
             assert engine.revision == revision  # no step is lost
         if engine.calibration.angles != before:
             looked_at.append(engine.calibration.angles)
     engine.calibrate(at_last=True)
     assert looked_at == [10, 15, 25]
-    while engine.wanted_again is not None:
-        engine.add_again(FrameBatch("projection", 0, rows, angles))
+    while engine.reprocess_from is not None:
+        engine.reprocess(FrameBatch("projection", 0, rows, angles))
         engine.calibrate(at_last=True)
     assert engine.calibration.angles == 30
     assert engine.calibration.axis_origin == "found"
@@ -306,7 +306,7 @@ def test_at_last_the_axis_is_found_as_if_nothing_had_been_found_before(geometry,
     for engine in (fresh, resumed):
         engine.add(FrameBatch("projection", 0, rows, angles))
         engine.calibrate(at_last=True)
-        engine.add_again(FrameBatch("projection", 0, rows, angles))
+        engine.reprocess(FrameBatch("projection", 0, rows, angles))
     assert fresh.calibration == resumed.calibration
     assert fresh.calibration.axis == pytest.approx(17.0, abs=0.3)
 
@@ -330,13 +330,13 @@ def hxn_scan(maps, degrees, *, wrong=None):
         if row == 20:
             engine.withdraw(rows(wrong, wrong + 1))
         engine.calibrate()
-        if engine.wanted_again is not None:
-            engine.add_again(rows(0, row + 1))
+        if engine.reprocess_from is not None:
+            engine.reprocess(rows(0, row + 1))
         engine.step()
         axes.append(engine.calibration.axis)
     engine.calibrate(at_last=True)
-    if engine.wanted_again is not None:
-        engine.add_again(rows(0, len(maps)))
+    if engine.reprocess_from is not None:
+        engine.reprocess(rows(0, len(maps)))
     engine.close()
     until_final(engine)
     return engine, axes
@@ -349,7 +349,7 @@ def test_a_wrong_map_that_was_withdrawn_leaves_no_trace_in_axis_or_volume():
     assert max(abs(axis - 23.5) for axis in axes) > 1  # it did harm while it was in
     assert clean.calibration.axis == redone.calibration.axis == 23.5
     assert clean.used == redone.used == 20
-    assert distance(redone.pictures().volume, clean.pictures().volume) < 1e-3
+    assert distance(redone.volumes().volume, clean.volumes().volume) < 1e-3
 
 
 def test_in_doubt_the_last_phases_say_that_the_axis_is_taken_as_the_middle(geometry, batch):
@@ -381,31 +381,31 @@ def test_withdrawn_projections_leave_no_trace(geometry, batch, phase):
     in_phase(engine, phase)
     engine.withdraw(batch(3, 6))  # 4 is held out
     engine.withdraw(batch(5, 6))
-    without.leave_out([3, 4, 5])
+    without.exclude([3, 4, 5])
     without.add(batch())
     assert (engine.stored, engine.used) == (without.stored, without.used) == (26, 23)
-    pictures = [one.preview() / one.preview().max() for one in (engine, without)]  # the scale is the solver's angles'
-    np.testing.assert_allclose(*pictures, atol=1e-4)
+    volumes = [one.preview() / one.preview().max() for one in (engine, without)]  # the scale is the solver's angles'
+    np.testing.assert_allclose(*volumes, atol=1e-4)
     for one in (engine, without):
         one.close()
-        if one.wanted_again is not None:
-            one.add_again(batch())
+        if one.reprocess_from is not None:
+            one.reprocess(batch())
         until_final(one)
-    assert distance(engine.pictures().volume, without.pictures().volume) < 1e-4
+    assert distance(engine.volumes().volume, without.volumes().volume) < 1e-4
 
 
 def test_projections_withdrawn_while_frames_are_added_again_are_out_of_both(geometry, batch, integrals):
     engine = Engine(geometry, EngineParameters(device="cpu", prior=PriorSettings(name="none")))
     engine.add(batch())
     engine.set_references(None)
-    engine.add_again(batch(0, 10))
+    engine.reprocess(batch(0, 10))
     engine.withdraw(batch(8, 12))
     assert engine.used == 22
-    engine.add_again(batch(10))
+    engine.reprocess(batch(10))
     assert engine.used == 22
-    assert engine.wanted_again is None
+    assert engine.reprocess_from is None
     only = Engine(geometry, engine.parameters)
-    only.leave_out(range(8, 12))
+    only.exclude(range(8, 12))
     only.add(batch())
     np.testing.assert_allclose(engine.preview(), only.preview(), atol=1e-5)
 
@@ -420,7 +420,7 @@ def test_an_unusable_projection_that_is_withdrawn_is_not_counted_twice(engine, b
 
 def test_nothing_is_added_again_that_is_not_wanted(engine, batch):
     with pytest.raises(InputError, match="no frames are wanted again"):
-        engine.add_again(batch())
+        engine.reprocess(batch())
 
 
 def test_a_device_that_is_not_there_is_named():
@@ -442,7 +442,7 @@ def test_a_damaged_projection_is_left_out_and_named_and_the_rest_is_as_without_i
     given = EngineParameters(device="cpu", heldout_every=0)
     engine, without = Engine(geometry, given), Engine(geometry, given)
     engine.add(damaged(batch(), 4))
-    without.leave_out([4])
+    without.exclude([4])
     without.add(batch())
     np.testing.assert_array_equal(engine.preview(), without.preview())
     assert (engine.used, engine.unusable, engine.stored) == (without.used, 1, without.stored)
@@ -456,13 +456,13 @@ def test_a_damaged_projection_may_be_withdrawn_whenever_it_was_damaged(geometry,
     before, after, without = (Engine(geometry, given) for _ in range(3))
     before.add(damaged(batch(), 4))
     before.withdraw(damaged(batch(4, 5), 4))
-    assert before.wanted_again is None
+    assert before.reprocess_from is None
     assert (before.unusable, before.damaged) == (0, {})
     after.add(batch())  # it was whole then, and is in
     after.withdraw(damaged(batch(4, 5), 4))
-    assert after.wanted_again == 0
-    after.add_again(damaged(batch(), 4))
-    without.leave_out([4])
+    assert after.reprocess_from == 0
+    after.reprocess(damaged(batch(), 4))
+    without.exclude([4])
     without.add(batch())
     for engine in (before, after):
         np.testing.assert_allclose(engine.preview(), without.preview(), atol=1e-6)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pfitre_service.addresses import endpoint
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.document_values import finite, json_safe, whole
-from pfitre_service.ingest.sequence import SeenNumbers, in_words
+from pfitre_service.ingest.sequence import SequenceTracker, in_words
 
 
 @given(st.lists(st.integers(1, 30)), st.integers(0, 40))
 def test_seen_numbers_agree_with_a_plain_set(numbers, announced):
-    seen, plain = SeenNumbers(), set()
+    seen, plain = SequenceTracker(), set()
     for number in numbers:
         highest = max(plain, default=0)
         expected = "duplicate" if number in plain else "late" if number < highest else "new"
@@ -37,7 +37,7 @@ def test_ranges_in_words():
 
 
 def test_a_long_scan_without_gaps_costs_no_memory():
-    seen = SeenNumbers()
+    seen = SequenceTracker()
     for number in range(1, 100_001):
         seen.add(number)
     assert (seen.beyond, seen.missing()) == (set(), 0)

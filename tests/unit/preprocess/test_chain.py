@@ -36,7 +36,7 @@ def flats(shape: tuple[int, ...], level: float = BEAM) -> References:
 def picture(values: np.ndarray, geometry: ScanGeometry) -> np.ndarray:
     result = FilteredBackprojection(geometry)
     result.add(torch.from_numpy(values), torch.from_numpy(ANGLES))
-    return result.picture().numpy()
+    return result.volume().numpy()
 
 
 def test_a_binned_cropped_scan_gives_the_binned_cropped_volume():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pfitre_service.addresses import free_port, free_ports, parse_address
+from pfitre_service.addresses import free_ports, parse_address
 from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.supervision.health import Health, HealthReport, HealthServer, fetch_health
 
@@ -182,7 +182,7 @@ def test_an_address_in_use_is_named_with_what_to_do(served: HealthServer) -> Non
 
 
 def test_nobody_there_is_none_and_something_else_there_is_an_error() -> None:
-    assert fetch_health(f"127.0.0.1:{free_port()}") is None
+    assert fetch_health(f"127.0.0.1:{free_ports(1)[0]}") is None
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ServiceError, match=r"no health report within 0\.2 s"):

@@ -11,10 +11,10 @@ from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.supervision.health import HealthReport
 from pfitre_service.supervision.process import EXIT_FAILED, EXIT_PERMANENT, ProcessContext, ProcessSpec
 from pfitre_service.supervision.process_states import (
-    Child,
     Children,
     GiveUp,
     Kill,
+    ProcessState,
     RestartPolicy,
     Start,
     Terminate,
@@ -39,12 +39,12 @@ def spec(name: str, *depends_on: str) -> ProcessSpec:
     return ProcessSpec(name, main, "127.0.0.1:0", depends_on, start_timeout_s=10.0, heartbeat_timeout_s=5.0)
 
 
-def children(*given: Child) -> Children:
+def children(*given: ProcessState) -> Children:
     return {child.spec.name: child for child in given}
 
 
-def ready(name: str, *depends_on: str, since: float = 0.0) -> Child:
-    return Child(
+def ready(name: str, *depends_on: str, since: float = 0.0) -> ProcessState:
+    return ProcessState(
         spec(name, *depends_on),
         phase="ready",
         since=since,
@@ -55,11 +55,11 @@ def ready(name: str, *depends_on: str, since: float = 0.0) -> Child:
     )
 
 
-def dead(child: Child, code: int, *, last: HealthReport | None = None) -> Child:
+def dead(child: ProcessState, code: int, *, last: HealthReport | None = None) -> ProcessState:
     return replace(child, exit_code=code, report=last or child.report)
 
 
-TILED, WORKER = Child(spec("tiled")), Child(spec("worker", "tiled"))
+TILED, WORKER = ProcessState(spec("tiled")), ProcessState(spec("worker", "tiled"))
 
 
 def test_only_what_depends_on_nothing_starts_at_once() -> None:
@@ -156,7 +156,7 @@ def test_the_cause_of_a_death_is_told(code: int, last: HealthReport, reason: str
     assert (after["tiled"].phase, after["tiled"].last_failure) == ("waiting", reason)
 
 
-def permanent(child: Child) -> Child:
+def permanent(child: ProcessState) -> ProcessState:
     return dead(child, EXIT_PERMANENT, last=report("failed", reason="StoreError: not writable"))
 
 

@@ -13,7 +13,7 @@ from bluesky.callbacks.json_writer import JSONLinesWriter, JSONWriter
 
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import AddFrames, DocumentRules, JsonLines, TomogramAssembler, holds_documents
-from pfitre_service.offline.fresh_uids import NewUids
+from pfitre_service.offline.fresh_uids import FreshUids
 
 RULES = DocumentRules(rotation="theta")
 
@@ -95,7 +95,7 @@ def test_a_file_without_documents_is_refused(tmp_path, content):
 def test_new_uids_hold_a_run_together_and_differ_each_time(documents):
     uids = []
     for _ in range(2):
-        new = NewUids()
+        new = FreshUids()
         renamed = [(name, new.renamed(name, document)) for name, document in documents]
         assembler = TomogramAssembler(RULES)
         actions = [action for name, document in renamed for action in assembler.handle(name, document)]
@@ -106,7 +106,7 @@ def test_new_uids_hold_a_run_together_and_differ_each_time(documents):
 
 
 def test_new_uids_reach_datums_pages_and_the_run_with_the_flats():
-    new = NewUids()
+    new = FreshUids()
     first = new.renamed("start", {"uid": "run-flats"})
     second = new.renamed("start", {"uid": "run-1", "current_dark_flat_scan_uid": "run-flats", "sample_name": "run"})
     assert second["current_dark_flat_scan_uid"] == first["uid"]

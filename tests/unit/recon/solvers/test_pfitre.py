@@ -210,7 +210,7 @@ def test_an_answer_that_does_clearly_better_with_the_data_alone_is_shown_so(trut
     data, heldout = split(geometry, measure(geometry, truth, ANGLES, 0.03), ANGLES, HELD)
     oversmooth = TotalVariation(TvParameters(weight=3.0))
     solver = settled(PfitreSolver(data, heldout, classical=oversmooth, learned=Answer(0.8 * truth)))
-    assert solver.errors.plain
+    assert solver.errors.unregularised_is_better
     assert torch.equal(solver.x, solver.best.x)
     assert solver.errors.result == relative_residual(heldout, solver.x) < relative_residual(heldout, solver.guided.x)
     before = distance(solver.x, truth)

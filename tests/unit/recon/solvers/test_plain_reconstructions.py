@@ -26,7 +26,7 @@ def test_filtered_backprojection_brings_a_disc_back_at_its_value(size, axis_offs
     geometry = ScanGeometry.of(rows=2, columns=size, axis=(size - 1) / 2 + axis_offset)
     preview = FilteredBackprojection(geometry, device=device)
     preview.add(measure(geometry, disc(size, 2), HALF_A_TURN), HALF_A_TURN)
-    picture = preview.picture().cpu()
+    picture = preview.volume().cpu()
     assert float(middle(picture).mean()) == pytest.approx(1.0, abs=0.02)
     assert float(picture[:, :4, :4].abs().max()) < 0.06
 
@@ -40,7 +40,7 @@ def test_filtered_backprojection_adds_up_over_batches_and_shifts(disc, measure):
     parts.add(y[:31], HALF_A_TURN[:31])
     parts.add(y[31:].roll(1, dims=-1), HALF_A_TURN[31:], shifts=shifts[31:])
     assert parts.angles == whole.angles == len(HALF_A_TURN)
-    torch.testing.assert_close(parts.picture(), whole.picture(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(parts.volume(), whole.volume(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_missing_wedge_leaves_it_dark_and_the_gain_of_the_data_mends_that(disc, measure):
@@ -50,16 +50,16 @@ def test_a_missing_wedge_leaves_it_dark_and_the_gain_of_the_data_mends_that(disc
     preview, data = FilteredBackprojection(geometry), NormalEquations(geometry)
     preview.add(y, angles)
     data.add(y, angles)
-    best = relative_residual(data, preview.picture(data))
-    assert best < relative_residual(data, preview.picture())
+    best = relative_residual(data, preview.volume(data))
+    assert best < relative_residual(data, preview.volume())
     for gain in (0.97, 1.03):
-        assert best < relative_residual(data, gain * preview.picture(data))
+        assert best < relative_residual(data, gain * preview.volume(data))
 
 
 def test_a_picture_of_nothing_is_zero():
     preview = FilteredBackprojection(ScanGeometry.of(rows=2, columns=8))
     data = NormalEquations(ScanGeometry.of(rows=2, columns=8))
-    assert torch.equal(preview.picture(data), torch.zeros(2, 8, 8))
+    assert torch.equal(preview.volume(data), torch.zeros(2, 8, 8))
 
 
 def test_sirt_reduces_the_residual_in_every_iteration(disc, measure, device):
@@ -92,7 +92,7 @@ def test_plain_reconstructions_look_like_those_of_astra(method, angles, disc, me
     if method == "FBP":
         preview = FilteredBackprojection(geometry)
         preview.add(y, angles)
-        ours = preview.picture()
+        ours = preview.volume()
         options = {"FilterType": "hann"}
     else:
         ours = sirt(y, angles, geometry, iterations=iterations)

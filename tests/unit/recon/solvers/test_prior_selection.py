@@ -7,7 +7,7 @@ import math
 import torch
 
 from pfitre_service.recon.solvers.prior_rounds import Round
-from pfitre_service.recon.solvers.prior_selection import HeldoutErrors, PriorWatch, supersedes
+from pfitre_service.recon.solvers.prior_selection import HeldoutErrors, PriorMonitor, is_better
 
 
 def test_an_answer_takes_the_place_of_an_earlier_one_when_it_is_as_good_and_of_a_later_one_when_it_is_better():
@@ -15,16 +15,16 @@ def test_an_answer_takes_the_place_of_an_earlier_one_when_it_is_as_good_and_of_a
         picture = torch.zeros(1, 8, 8)
         return Round(picture, picture, number, 1.0, error)
 
-    assert supersedes(made(2, 1.003), made(1, 1.0))
-    assert not supersedes(made(2, 1.01), made(1, 1.0))
-    assert not supersedes(made(1, 0.997), made(3, 1.0))
-    assert supersedes(made(1, 0.99), made(3, 1.0))
-    assert supersedes(made(1, math.nan), made(3, math.nan))
+    assert is_better(made(2, 1.003), made(1, 1.0))
+    assert not is_better(made(2, 1.01), made(1, 1.0))
+    assert not is_better(made(1, 0.997), made(3, 1.0))
+    assert is_better(made(1, 0.99), made(3, 1.0))
+    assert is_better(made(1, math.nan), made(3, math.nan))
 
 
 class TestWatch:
     def watched(self, *errors: float) -> list[bool]:
-        watch = PriorWatch(patience=2)
+        watch = PriorMonitor(patience=2)
         return [watch(HeldoutErrors(physics=1.2, classical=1.0, guided=error)) for error in errors]
 
     def test_wants_several_bad_rounds_in_a_row(self):
