@@ -27,6 +27,7 @@ _COPIED = (
     "device",
     "frames_used",
     "frames_unusable",
+    "frames_damaged",
     "geometry",
     "calibration",
     "parameters",

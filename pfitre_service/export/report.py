@@ -99,6 +99,7 @@ def _projections(tomogram: Tomogram, document: Mapping[str, Any]) -> str:
     parts += [f"{angles['held_out']} held out for the error"] if angles["held_out"] else []
     parts += [f"{len(angles['withdrawn'])} withdrawn"] if angles["withdrawn"] else []
     parts += [f"{document['frames_unusable']} unusable"] if document["frames_unusable"] else []
+    parts += [f"{document['frames_damaged']} of these damaged in the store"] if document["frames_damaged"] else []
     parts += [f"scan {tomogram.acquisition['state']}"] if tomogram.acquisition.get("state") else []
     return ", ".join(parts)
 

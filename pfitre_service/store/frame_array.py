@@ -170,8 +170,7 @@ class LocalFrames:
 
     def _write_piece(self, images: Sequence[NDArray[Any]], first: int, opened: ExitStack) -> BufferedRandom:
         path, offset = self._place(first)
-        path.touch()
-        file = opened.enter_context(path.open("r+b"))
+        file = opened.enter_context(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b"))
         file.truncate(self._file_bytes)  # zarr reads whole chunks only
         file.seek(offset)
         for image in images:
