@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnavailableError    not now: out of reach, too slow, disk full; the same call may work later
+│   └── StoreBrokenError     the server answers that it failed at this very request
 ├── StoreMissingError        there is no such node
 ├── StoreConflictError       there is such a node already
 ├── StoreForbiddenError      the key, or its absence, does not allow it
@@ -18,6 +19,10 @@ from pfitre_service.model import Frame
 
 class StoreUnavailableError(StoreError):
     """The catalogue cannot do it now; worth another try."""
+
+
+class StoreBrokenError(StoreUnavailableError):
+    """The server answers that it failed at this very request. Perhaps it always will."""
 
 
 class StoreMissingError(StoreError):
