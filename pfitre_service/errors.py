@@ -6,6 +6,7 @@
     │   └── DocumentError   a Bluesky document that breaks its own rules
     ├── StoreError          the catalogue (Tiled) refuses, is out of reach, or cannot write
     │   ├── StoreUnavailableError   not now: out of reach, too slow, disk full; the same call may work later
+    │   │   └── StoreBrokenError        the server answers that it failed at this very request
     │   ├── StoreMissingError       there is no such node
     │   ├── StoreConflictError      there is such a node already
     │   ├── StoreDamagedError       what was stored is gone, shortened or changed
@@ -44,6 +45,10 @@ class ServiceError(PfitreError):
 
 class StoreUnavailableError(StoreError):
     """The catalogue cannot do it now; worth another try."""
+
+
+class StoreBrokenError(StoreUnavailableError):
+    """The server answers that it failed at this very request. Perhaps it always will."""
 
 
 class StoreMissingError(StoreError):

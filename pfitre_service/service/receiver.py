@@ -318,6 +318,7 @@ def _store_thread(settings: Settings, catalog: Catalog) -> Iterator[StoreThread]
         catalog,
         queue_bytes=settings.tiled.queue_mib << 20,
         submit_timeout_s=settings.tiled.submit_timeout_s,
+        give_up_s=settings.tiled.give_up_s,
     )
     try:
         yield store

@@ -51,7 +51,12 @@ def troubles(report: dict[str, Any]) -> list[str]:
 def _of_process(report: dict[str, Any]) -> list[str]:
     found = [_line(report)] if report["state"] in _NOT_WELL or not report["ready"] else []
     refused = report["details"].get("refused_by_store", 0)
-    return [*found, f"{report['name']} could not store {refused} frames"] if refused else found
+    if refused:
+        found.append(f"{report['name']} could not store {refused} frames")
+    store = report["details"].get("store") or {}
+    if store.get("given_up"):
+        found.append(f"{report['name']} gave up {store['given_up']} tomograms; {store['given_up_last']}")
+    return found
 
 
 def render(report: dict[str, Any]) -> None:

@@ -149,6 +149,10 @@ class AcquisitionWriter:
             "tomogram %s: acquisition %s (%s), stored %s", self.key, state, reason or "no reason given", self._rows
         )
 
+    def give_up(self, reason: str) -> None:
+        """Say that the acquisition failed, without a look at its frames, which may be what cannot be read."""
+        self.update(state="failed", reason=reason, closed=time.time())
+
     def _get_in_step(self) -> None:
         """Learn from the store what is there: at the start, and after every failure."""
         if self._in_step:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pfitre_service.errors import StoreMissingError
+from pfitre_service.errors import StoreError, StoreMissingError
 from pfitre_service.model import Measurement, Role, ScanGeometry, TomogramKey
 from pfitre_service.store import layout
 from pfitre_service.store.acquisition_writer import AcquisitionWriter
@@ -149,6 +150,14 @@ class Catalog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def answers(self) -> bool:
+        """Whether the server reads from the catalogue now."""
+        for _ in range(2):  # Tiled drops the connection after a failure: the first request may find it gone
+            with suppress(StoreError):
+                nodes.get_node(self._wire, layout.ROOT)
+                return True
+        return False
 
     def create(
         self,

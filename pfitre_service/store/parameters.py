@@ -34,6 +34,10 @@ class TiledParameters:
     """The service is degraded when less than this is left on the disk of the data folder."""
     submit_timeout_s: float = 10.0
     """Longest that the receiving side is held up by a full queue before frames are refused, counted and named."""
+    give_up_s: float = 300.0
+    """How long the server may fail (500) at a write of one tomogram, while it reads from the catalogue and takes the
+    word that this tomogram failed, before that tomogram is given up so that the others go on. While the server is gone
+    or restarts, or the embedded one has no room on its disk, everything waits as long as it takes."""
 
     @property
     def allows_anonymous_read(self) -> bool:

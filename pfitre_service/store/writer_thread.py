@@ -4,6 +4,9 @@ Jobs of one tomogram are done in order. Its frames that wait go out in one write
 cannot write (server gone, disk full, folder read-only) the first job is tried again, with growing pauses, for as long
 as the service lives; what comes meanwhile waits in a queue bounded by bytes. Nothing is dropped: when the queue stays
 full, `append` raises, and the frames it was given are counted as refused.
+
+One tomogram alone may be broken: its job fails in the server again and again, while the server reads from the catalogue
+and takes the word that this tomogram failed. It is given up after a stated time, for all others wait behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pfitre_service.errors import StoreError, StoreUnavailableError
+from pfitre_service.errors import StoreBrokenError, StoreError, StoreUnavailableError
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.acquisition_writer import AcquisitionWriter, FramesRefusedError
 from pfitre_service.store.catalog import Catalog
@@ -47,6 +50,10 @@ class StoreState:
     """Frames that did not fit their array, or for which the queue had no room."""
     failed_jobs: int = 0
     """Jobs that the catalogue refused for good."""
+    given_up: int = 0
+    """Tomograms at which the server failed again and again, while it was well otherwise."""
+    given_up_last: str | None = None
+    """The last of them, and why."""
     retrying_since: float | None = None
     """Seconds since the epoch of the first failure of the job that is being tried again; None while writing works."""
     last_error: str | None = None
@@ -75,6 +82,7 @@ class StoreThread:
         catalog: where to write; shared, not closed by this class.
         queue_bytes: frames that may wait.
         submit_timeout_s: longest that `append` waits for room.
+        give_up_s: how long the server may fail at a job, while it is well otherwise, before its tomogram is given up.
         on_stored: called from the thread after frames were stored, with the counts of that tomogram; must not raise.
     """
 
@@ -84,11 +92,13 @@ class StoreThread:
         *,
         queue_bytes: int = 1 << 30,
         submit_timeout_s: float = 10.0,
+        give_up_s: float = 300.0,
         on_stored: OnStored | None = None,
     ) -> None:
         self._catalog = catalog
         self._queue_bytes = queue_bytes
         self._submit_timeout_s = submit_timeout_s
+        self._patience_s = give_up_s
         self._on_stored = on_stored
         self._condition = threading.Condition()
         self._queue = _Queue()
@@ -96,6 +106,8 @@ class StoreThread:
         self._closing = False
         self._give_up = threading.Event()
         self._writers: dict[TomogramKey, AcquisitionWriter] = {}
+        self._broken: set[TomogramKey] = set()
+        """Tomograms that were given up, until their end."""
         self._thread = threading.Thread(target=self._work, name="pfitre-store", daemon=True)
         self._thread.start()
 
@@ -229,12 +241,19 @@ class StoreThread:
 
     def _until_done(self, job: _Job) -> bool:
         """Try until it works or is refused for good. False where the thread was told to give up."""
+        if job.key in self._broken:
+            self._leave_out(job)
+            return True
         pause = _FIRST_PAUSE_S
+        broken_since: float | None = None
         while True:
             try:
                 self._do(job)
             except StoreUnavailableError as error:
                 self._note_retry(job, error)
+                broken_since = self._broken_since(error, broken_since)
+                if self._is_over(broken_since) and self._given_up(job, error):
+                    return True
                 if self._give_up.wait(pause):
                     return False
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -251,6 +270,38 @@ class StoreThread:
             else:
                 self._note_done(job)
                 return True
+
+    def _broken_since(self, error: StoreUnavailableError, before: float | None) -> float | None:
+        """Since when, in monotonic seconds, the server fails at this job and reads from the catalogue all the same."""
+        if not self._catalog.answers():
+            return None
+        return time.monotonic() if before is None and isinstance(error, StoreBrokenError) else before
+
+    def _is_over(self, broken_since: float | None) -> bool:
+        return broken_since is not None and time.monotonic() - broken_since >= self._patience_s
+
+    def _given_up(self, job: _Job, error: StoreUnavailableError) -> bool:
+        """Mark the tomogram as failed. False where not even that can be written: then it is the server that is ill."""
+        why = f"given up after {self._patience_s:g} s in which the catalogue failed at its {job.what}: {error}"
+        try:
+            self._catalog.acquisition_writer(job.key).give_up(why)
+        except StoreUnavailableError:
+            return False
+        except StoreError as unmarked:  # it was never made
+            logger.warning("store: tomogram %s cannot be marked as failed: %s", job.key, unmarked)
+        self._note_failed(job, StoreError(why))
+        with self._condition:
+            said = f"tomogram {job.key}: {why}"
+            self._state = replace(self._state, given_up=self._state.given_up + 1, given_up_last=said)
+        if job.what != "finish":
+            self._broken.add(job.key)
+        return True
+
+    def _leave_out(self, job: _Job) -> None:
+        """A job of a tomogram that was given up."""
+        self._count(refused=len(job.frames))
+        if job.what == "finish":
+            self._broken.discard(job.key)
 
     def _do(self, job: _Job) -> None:
         writer = self._writers.get(job.key)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pfitre_service.errors import (
+    StoreBrokenError,
     StoreConflictError,
     StoreDamagedError,
     StoreError,
@@ -36,6 +37,9 @@ _KEEP_ALIVE_S = 2.0
 
 # httpx tells of every request at INFO; the service's log has life events there.
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+_OF_THE_SERVER = (408, 429, 502, 503, 504, 507)
+"""What a server, or a proxy before it, answers while it could do no such request: too much to do, gone, no storage."""
 
 Params = Mapping[str, str | int | bool | list[str]]
 
@@ -156,8 +160,10 @@ def _refusal(response: httpx.Response) -> StoreError:
         return StoreConflictError(said)
     if status == DAMAGED:
         return StoreDamagedError(_detail(response))
-    if status >= 500 or status in (408, 429):
+    if status in _OF_THE_SERVER:
         return StoreUnavailableError(said)
+    if status >= 500:
+        return StoreBrokenError(said)
     return StoreError(said)
 
 

@@ -115,6 +115,68 @@ def test_a_data_folder_that_cannot_be_written_is_named_and_all_frames_arrive_onc
         assert images == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_tomogram_at_which_the_server_always_fails_is_given_up_and_the_others_go_on(own_server, key, make_frames):
+    other = type(key)(f"{key.id}-other")
+    with own_server.catalog(beside=False) as catalog:
+        thread = StoreThread(catalog, give_up_s=1.0)
+        thread.create(key, {})
+        thread.append(key, make_frames(2))
+        wait_for(lambda: thread.state.stored_frames == 2)
+        (own_server.data_dir / "data" / "tomograms" / key.id / "projections" / "zarr.json").write_text("damaged")
+        thread.append(key, make_frames(3, first=3))
+        thread.create(other, {})
+        thread.append(other, make_frames(4))
+        wait_for(lambda: thread.state.retrying_since is not None)
+        assert thread.state.given_up == 0
+        wait_for(lambda: thread.state.stored_frames == 6)
+        assert (thread.state.given_up, thread.state.refused_frames, thread.state.retrying_since) == (1, 3, None)
+        assert thread.state.given_up_last.startswith(f"tomogram {key}: given up after 1 s in which")
+        began = time.monotonic()
+        thread.append(key, make_frames(1, first=6))
+        thread.finish(key, "complete", None)
+        thread.finish(other, "complete", None)
+        left = thread.close(20)
+        assert time.monotonic() - began < 10
+        assert (left.given_up, left.refused_frames, left.stored_frames, left.waiting_jobs) == (1, 4, 6, 0)
+        broken, whole = catalog.summary(key), catalog.summary(other)
+        assert broken.acquisition == "failed"
+        assert "Tiled answered 500" in broken.reason
+        assert (whole.acquisition, whole.frames["projection"]) == ("complete", 4)
+
+
+def test_a_server_that_is_gone_for_longer_than_that_is_waited_for(own_server, key, make_frames):
+    with own_server.catalog() as catalog:
+        thread = StoreThread(catalog, give_up_s=0.2)
+        thread.create(key, {})
+        thread.append(key, make_frames(1))
+        wait_for(lambda: thread.state.stored_frames == 1)
+        own_server.stop()
+        thread.append(key, make_frames(2, first=2))
+        wait_for(lambda: thread.state.retrying_since is not None and time.time() - thread.state.retrying_since > 1)
+        own_server.start()
+        wait_for(lambda: thread.state.stored_frames == 3)
+        left = thread.close(10)
+        assert (left.given_up, left.refused_frames, left.failed_jobs) == (0, 0, 0)
+
+
+def test_a_disk_that_cannot_be_written_for_longer_than_that_is_waited_for(own_server, key, make_frames):
+    data = own_server.data_dir / "data"
+    with own_server.catalog(beside=False) as catalog:
+        thread = StoreThread(catalog, give_up_s=0.2)
+        thread.create(key, {})
+        thread.append(key, make_frames(1))
+        wait_for(lambda: thread.state.stored_frames == 1)
+        data.rename(data.with_name("moved"))
+        data.write_text("in the way")
+        thread.append(key, make_frames(2, first=2))
+        wait_for(lambda: thread.state.retrying_since is not None and time.time() - thread.state.retrying_since > 1)
+        data.unlink()
+        data.with_name("moved").rename(data)
+        wait_for(lambda: thread.state.stored_frames == 3)
+        left = thread.close(10)
+        assert (left.given_up, left.refused_frames, left.failed_jobs) == (0, 0, 0)
+
+
 def fill(path: Path) -> None:
     """Leave no room on the file system of `path`."""
     with path.open("wb", buffering=0) as file:

@@ -41,6 +41,7 @@ def test_at_work_or_at_rest_is_well(state):
         process("failed", ready=False),
         process("degraded", reason="the catalogue cannot be written: no space left; 12 frames are in memory alone"),
         process("idle", refused_by_store=3),
+        process("idle", store={"given_up": 1, "given_up_last": "tomogram a: given up"}),
         service(child(process()), ready=False),
         service(child(process()), child(process("waiting"))),
         service(child(None, "starting")),
@@ -55,3 +56,6 @@ def test_whatever_keeps_a_process_from_its_work_or_loses_frames_is_not(report):
 def test_each_trouble_says_who_and_why():
     report = service(child(process("waiting", reason="no proxy")), child(None, "waiting", "ended with 1"))
     assert troubles(report) == ["ingest is waiting: no proxy", "process 1 is waiting: ended with 1"]
+    given_up = process("idle", store={"given_up": 2, "given_up_last": "tomogram a: given up after 300 s"})
+    assert troubles(given_up) == ["ingest gave up 2 tomograms; tomogram a: given up after 300 s"]
+    assert troubles(process("idle", store={"given_up": 0, "given_up_last": None})) == []
