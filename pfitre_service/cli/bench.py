@@ -186,7 +186,7 @@ def rings(
 
 
 @app.command()
-def trust(
+def expected_error(
     prior: Annotated[str, typer.Option(help="auto, tv, none, or weights by name.")] = "auto",
     size: Annotated[int, typer.Option(min=32, help="Width of a slice in pixels.")] = 128,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG of the reliability plot.")] = None,
@@ -201,9 +201,9 @@ def trust(
     """Whether expected errors and held-out errors are right, on simulated tomograms whose truth is known.
 
     Examples:
-      pfitre bench trust --output reliability.png
-      pfitre bench trust --fit error_model.json
-      pfitre bench trust --fit-cost inference_cost.json
+      pfitre bench expected-error --output reliability.png
+      pfitre bench expected-error --fit error_model.json
+      pfitre bench expected-error --fit-cost inference_cost.json
     """
     import json
 

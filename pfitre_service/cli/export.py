@@ -38,7 +38,7 @@ def export(
         typer.Option("--format", "-f", help="Format.  [default: by the end of --to]"),
     ] = None,
     array: Annotated[
-        Literal["volume", "physics", "trust", "inferred", "preview"] | None,
+        Literal["volume", "physics", "expected_error", "inferred", "preview"] | None,
         typer.Option(help="One array alone.  [default: all; in TIFF the volume]"),
     ] = None,
     server: ServerOption = None,

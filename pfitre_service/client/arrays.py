@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MEANING: Mapping[ResultName, str] = {
     "volume": "result, per pixel of the detector",
     "physics": "from the data alone, per pixel of the detector",
-    "trust": "error to be expected of each voxel, in the volume's unit",
+    "expected_error": "error to be expected of each voxel, in the volume's unit",
     "inferred": "part of the volume that no angle measured, in its unit",
     "preview": "filtered back-projection of the data, per pixel of the detector",
 }
@@ -184,6 +184,6 @@ def _labelled(
 def _provenance(reader: TomogramReader, metadata: Mapping[str, Any], uri: str) -> dict[str, Any]:
     """What is known of where it comes from; nothing that a netCDF file could not hold."""
     known = {name: metadata[name] for name in _PROVENANCE if metadata.get(name) is not None}
-    if sentence := (metadata.get("trust") or {}).get("sentence"):
-        known["trust_sentence"] = sentence
+    if sentence := (metadata.get("quality") or {}).get("sentence"):
+        known["quality_sentence"] = sentence
     return {"tomogram": reader.key.id, "source": uri, **known, "run_uids": " ".join(metadata.get("run_uids") or ())}

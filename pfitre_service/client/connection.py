@@ -117,9 +117,9 @@ class Client:
         """What the data give alone, without prior; as `open_volume`."""
         return self._open("physics", tomogram, lazy)
 
-    def open_trust(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
+    def open_expected_error(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
         """The error to be expected of each voxel, in the volume's unit; as `open_volume`."""
-        return self._open("trust", tomogram, lazy)
+        return self._open("expected_error", tomogram, lazy)
 
     def open_inferred(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
         """The part of the volume that no angle measured, in its unit; as `open_volume`."""

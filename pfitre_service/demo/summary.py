@@ -100,7 +100,7 @@ def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, wat
         "heldout_error": final.heldout_error,
         "heldout_error_physics": final.heldout_error_physics,
         "prior": metadata["prior"],
-        "sentence": metadata["trust"]["sentence"],
+        "sentence": metadata["quality"]["sentence"],
         "warnings": metadata["warnings"],
     }
     if truth is None:

@@ -42,7 +42,7 @@ from pfitre_service.recon.operators.data_term import relative_residual
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
 _MOST_BELIEVING = 0.1
-"""Of the compute time may go into `trust` while the solver is at work."""
+"""Of the compute time may go into `expected_error` while the solver is at work."""
 
 
 class Engine:

@@ -68,7 +68,7 @@ class QualityMaps:
     """Of one revision."""
 
     maps: dict[str, Tensor]
-    """`trust`, `inferred` and `prior_gap`: (z, y, x) float32 in the volume's own unit."""
+    """`expected_error`, `inferred` and `prior_gap`: (z, y, x) float32 in the volume's own unit."""
     statement: Statement
 
 
@@ -98,7 +98,7 @@ def assess(accumulation: Accumulators, solver: PfitreSolver, heldout_error: floa
         next_angle=next_angle(transfer, x, z),
         outside_calibration=outside,
     )
-    return QualityMaps({"trust": expected, "inferred": inferred, "prior_gap": gap}, statement)
+    return QualityMaps({"expected_error": expected, "inferred": inferred, "prior_gap": gap}, statement)
 
 
 def _share(part: Tensor, x: Tensor) -> float:

@@ -34,7 +34,7 @@ class Reconstruction:
     """(z, y, x): the result."""
     physics: NDArray[np.float32]
     """(z, y, x): the data alone, without a prior."""
-    trust: NDArray[np.float32]
+    expected_error: NDArray[np.float32]
     """(z, y, x): |x - truth| to be expected of each voxel, as the digital twin has calibrated it."""
     inferred: NDArray[np.float32]
     """(z, y, x): the part of the volume that no angle measured."""
@@ -118,7 +118,7 @@ def reconstruct(
     volumes = engine.volumes()
     # Only the preview has none of these, and the solver has iterated.
     assert volumes.physics is not None
-    assert volumes.trust is not None
+    assert volumes.expected_error is not None
     assert volumes.inferred is not None
     assert volumes.prior_gap is not None
     assert volumes.preview is not None
@@ -126,7 +126,7 @@ def reconstruct(
     return Reconstruction(
         volume=volumes.volume,
         physics=volumes.physics,
-        trust=volumes.trust,
+        expected_error=volumes.expected_error,
         inferred=volumes.inferred,
         prior_gap=volumes.prior_gap,
         statement=volumes.statement,

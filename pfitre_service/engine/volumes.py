@@ -17,7 +17,7 @@ class Volumes:
     volume: NDArray[np.float32]
     physics: NDArray[np.float32] | None = None
     """The data alone."""
-    trust: NDArray[np.float32] | None = None
+    expected_error: NDArray[np.float32] | None = None
     """|x - truth| to be expected of each voxel, in the volume's own unit."""
     inferred: NDArray[np.float32] | None = None
     """The part of the volume that no angle measured, in its own unit; the volume less this was measured."""

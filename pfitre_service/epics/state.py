@@ -45,7 +45,7 @@ class Known:
             made=float(progress.get("time") or metadata.get("status_time") or 0.0),
             angles_used=int(progress.get("angles_used") or 0),
             heldout_error=math.nan if heldout is None else float(heldout),
-            sentence=printable(str((metadata.get("trust") or {}).get("sentence") or "")),
+            sentence=printable(str((metadata.get("quality") or {}).get("sentence") or "")),
             warnings=tuple(printable(str(warning)) for warning in metadata.get("warnings") or ()),
             pixel_size_nm=lengths.voxel if lengths.unit == "nm" else None,
         )

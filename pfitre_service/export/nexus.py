@@ -2,7 +2,7 @@
 
 /entry                     NXentry, default "data"
   title, definition, start_time, end_time, entry_identifier
-  data                     NXdata: data (the volume), physics, trust, inferred, z, y, x
+  data                     NXdata: data (the volume), physics, expected_error, inferred, z, y, x
   sample, reconstruction   NXsample; NXprocess with program, version, date, parameters, provenance (NXnote, JSON)
   projections, progress    NXcollection: one row for each projection, for each step of the solver
 """
@@ -25,7 +25,7 @@ from pfitre_service.text_output import printable
 _LONG_NAMES = {
     "volume": "reconstruction",
     "physics": "reconstruction from the data alone, no prior",
-    "trust": "|x - truth| to be expected of each voxel, calibrated on simulated samples",
+    "expected_error": "|x - truth| to be expected of each voxel, calibrated on simulated samples",
     "inferred": "the part of the volume that no angle measured",
     "preview": "filtered back-projection",
 }
@@ -109,10 +109,10 @@ def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> 
     process["status"] = printable(str(document["status"]))
     process["run_uids"] = np.array([printable(str(uid)) for uid in document["run_uids"] or [tomogram.id]], dtype=object)
     process["weights_sha256"] = printable(str(document["weights_sha256"] or ""))
-    process["trust_statement"] = printable(document["trust"]["sentence"])
+    process["quality_statement"] = printable(document["quality"]["sentence"])
     for name in ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "noise_floor", "expected_error"):
-        if document["trust"][name] is not None:
-            process[name] = document["trust"][name]
+        if document["quality"][name] is not None:
+            process[name] = document["quality"][name]
     parameters = _group(process, "parameters", "NXparameters")
     parameters["json"] = json.dumps(document["parameters"])
     note = _group(process, "provenance", "NXnote")

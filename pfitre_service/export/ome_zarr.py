@@ -21,7 +21,13 @@ from pfitre_service.export.tomogram import Tomogram, slab_depth, slabs
 _SMALLEST = 128
 """A level whose longest side is no longer than this is the last."""
 _CHUNK = 512
-_COLOURS = {"volume": "FFFFFF", "physics": "00FFFF", "trust": "FF8000", "inferred": "FF00FF", "preview": "FFFF00"}
+_COLOURS = {
+    "volume": "FFFFFF",
+    "physics": "00FFFF",
+    "expected_error": "FF8000",
+    "inferred": "FF00FF",
+    "preview": "FFFF00",
+}
 
 
 def write_ome_zarr(path: Path, tomogram: Tomogram, on_slices: Callable[[int], None]) -> None:

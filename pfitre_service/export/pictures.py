@@ -22,7 +22,7 @@ from pfitre_service.text_output import percent
 _TITLES = {
     "volume": "Result",
     "physics": "Physics alone",
-    "trust": "Expected error",
+    "expected_error": "Expected error",
     "inferred": "Inferred part",
 }
 _SAMPLED = 16
@@ -63,7 +63,7 @@ def _inner_argmax(contrast: NDArray[Any]) -> int:
 
 
 def draw_slices(tomogram: Tomogram, cuts: tuple[int, int, int]) -> Picture:
-    """A row for each cut, a column for each array that has a title; all in one window, trust in its own."""
+    """A row for each cut, a column for each array that has a title; all in one window, expected_error in its own."""
     depth, height, width = tomogram.shape
     sizes = [(height, width), (depth, width), (depth, height)]
     tall = sum(rows / columns for rows, columns in sizes)
@@ -76,10 +76,10 @@ def draw_slices(tomogram: Tomogram, cuts: tuple[int, int, int]) -> Picture:
     grey: tuple[float, float] | None = None
     for column, (name, array) in enumerate(arrays.items()):
         slices = [array.cut(axis, cuts[axis]) for axis in range(3)]
-        window = _window(slices) if name == "trust" or grey is None else grey
-        grey = window if name != "trust" and grey is None else grey
+        window = _window(slices) if name == "expected_error" or grey is None else grey
+        grey = window if name != "expected_error" and grey is None else grey
         for row, picture in enumerate(slices):
-            _draw_slice(axes[row, column], picture, "magma" if name == "trust" else "gray", window)
+            _draw_slice(axes[row, column], picture, "magma" if name == "expected_error" else "gray", window)
             if column == 0:
                 axes[row, column].set_ylabel(_across(row, cuts[row]), fontsize=_TEXT, color=_INK)
                 _scale_bar(axes[row, column], sizes[row][1], tomogram.pixel_size_nm)

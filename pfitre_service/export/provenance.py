@@ -65,7 +65,7 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
         "unit": unit(tomogram),
         "voxel_size_nm": tomogram.pixel_size_nm,
         "angles": _angles(tomogram),
-        "trust": _trust(tomogram),
+        "quality": _quality(tomogram),
         "warnings": [*warnings(tomogram), *(told.get("warnings") or [])],
         "exported": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,10 +109,10 @@ def _angles(tomogram: Tomogram) -> dict[str, Any]:
     }
 
 
-def _trust(tomogram: Tomogram) -> dict[str, Any]:
+def _quality(tomogram: Tomogram) -> dict[str, Any]:
     degrees = [angle for angle, _ in tomogram.counting_angles]
     measured = {name: last_measured(tomogram.progress, name) for name in _MEASURES}
-    stated = tomogram.metadata.get("trust") or {}
+    stated = tomogram.metadata.get("quality") or {}
     shares = {name: stated.get(name) for name in _STATED}
     return {
         "sentence": stated.get("sentence") or f"{described(measured_ranges(degrees))}; its error was not worked out.",

@@ -33,11 +33,11 @@ def report(tomogram: Tomogram) -> str:
         versions=", ".join(f"{name} {version}" for name, version in document["exported"]["versions"].items()),
         made=moment(document["exported"]["at"]),
         document=document,
-        sentence=document["trust"]["sentence"],
+        sentence=document["quality"]["sentence"],
         slices=pictures.draw_slices(tomogram, pictures.choose_cuts(tomogram)),
         curves=pictures.draw_curves(tomogram.progress),
         dial=pictures.draw_dial(tomogram.counting_angles),
-        has_trust="trust" in tomogram.arrays,
+        has_expected_error="expected_error" in tomogram.arrays,
         measures=measures(document),
         facts=[(name, value) for name, value in facts(tomogram, document) if value],
     )
@@ -129,7 +129,7 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def _computed(document: Mapping[str, Any]) -> str:
-    seconds, iterations = (document["trust"][name] for name in ("seconds", "iterations"))
+    seconds, iterations = (document["quality"][name] for name in ("seconds", "iterations"))
     parts = [f"{iterations:.0f} iterations"] if iterations else []
     parts += [f"{seconds:.0f} s of computing"] if seconds else []
     return ", ".join([*parts, f"on {document['device']}"] if document["device"] else parts)
@@ -149,8 +149,8 @@ def measures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "simulated_error_upper": ("and up to", "nine in ten of them, in each kind of sample"),
         "simulated_lost_upper": ("material gone", "up to so much of what was dense in them"),
     }
-    trust = document["trust"]
+    quality = document["quality"]
     return [
-        (name, percent(trust[key]) if trust[key] is not None else "not measured", meaning)
+        (name, percent(quality[key]) if quality[key] is not None else "not measured", meaning)
         for key, (name, meaning) in meanings.items()
     ]

@@ -41,7 +41,7 @@ class Tomogram:
 
     id: str
     arrays: Mapping[str, Slices]
-    """Of one shape; the main one first: volume, and what there is of physics and trust."""
+    """Of one shape; the main one first: volume, and what there is of physics and expected_error."""
     metadata: Mapping[str, Any]
     """As the catalogue has it (docs/reference/catalogue.md)."""
     revision: int

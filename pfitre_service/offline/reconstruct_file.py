@@ -146,7 +146,7 @@ def _summary(scan: StoredScan, result: Reconstruction, output: Path | None) -> d
         "frames_used": last.angles_used,
         "volume_shape": list(result.volume.shape),
         "prior": result.prior,
-        "trust": result.statement.document(),
+        "quality": result.statement.document(),
         "warnings": list(result.warnings),
         "findings": [asdict(finding) for finding in result.findings],
     }

@@ -16,7 +16,7 @@ from pfitre_service.errors import InputError
 from pfitre_service.export.files import whole_or_not_at_all
 from pfitre_service.model import Progress
 
-_VOLUMES = ("volume", "physics", "trust", "inferred", "preview")
+_VOLUMES = ("volume", "physics", "expected_error", "inferred", "preview")
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -34,8 +34,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def write_result(path: Path, result: Reconstruction, source: str) -> None:
     """Writes `result`; the file appears whole or not at all. `source` says where the data came from.
 
-    HDF5 and Zarr hold `volume`, `physics`, `trust`, `inferred`, `preview` (z, y, x) and the table `progress`; TIFF the
-    volume.
+    HDF5 and Zarr hold `volume`, `physics`, `expected_error`, `inferred`, `preview` (z, y, x) and the table `progress`;
+    TIFF the volume.
     Raises InputError when the disk refuses.
     """
     with whole_or_not_at_all(path) as partial:
@@ -56,7 +56,7 @@ def _provenance(result: Reconstruction, source: str) -> dict[str, Any]:
         "heldout_error": last.heldout_error,
         "heldout_error_physics": last.heldout_error_physics,
         "residual": last.residual,
-        "trust_sentence": result.statement.sentence,
+        "quality_sentence": result.statement.sentence,
         "noise_floor": result.statement.noise_floor,
         "seconds": last.seconds,
         "warnings": "\n".join(result.warnings),

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,6 @@ class AcquisitionWriter:
         self._arrays: dict[Role, FrameArray] = {}
         self._rows: dict[Role, int] = dict.fromkeys(layout.ARRAY_OF_ROLE, 0)
         self._ids: set[FrameId] = set()
-        self._columns: tuple[str, ...] = layout.FRAME_COLUMNS
-        """Of `frames`, which a version that kept fewer may have made."""
         self._partitions = 0  # of `frames`, as far as the catalogue is known to know of them
         self._in_step = False
         self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
@@ -90,11 +88,11 @@ class AcquisitionWriter:
             StoreError: the catalogue refuses.
         """
         self._get_in_step()
-        names = {self._name(frame) for frame in frames}
+        names = {layout.frame_id(frame) for frame in frames}
         late = len(names & self._ids & self._unconfirmed)
         fresh = self._without_duplicates(frames)
         fitting, refused, reasons = self._fitting(fresh)
-        self._unconfirmed |= {self._name(frame) for frame in fitting}
+        self._unconfirmed |= {layout.frame_id(frame) for frame in fitting}
         self._in_step = False  # until the last row is known to be stored
         for batch in _batches(fitting):
             self._store(batch)
@@ -118,15 +116,6 @@ class AcquisitionWriter:
     def retake(self, run_uid: str, stream: str, seq_num: int, event_uid: str) -> None:
         """Of an event that was taken again, frames of other takes than `event_uid` count no more: as `withdraw`."""
         self._get_in_step()
-        if "event_uid" not in self._columns:
-            logger.warning(
-                "tomogram %s was begun by a version that could not tell takes apart: event %d of %s was taken again, "
-                "and its first take counts",
-                self.key,
-                seq_num,
-                stream,
-            )
-            return
         event = (run_uid, stream, seq_num)
         self._withdraw(lambda role, frame: frame[:3] == event and frame[4] != event_uid)
 
@@ -157,8 +146,6 @@ class AcquisitionWriter:
         """Learn from the store what is there: at the start, and after every failure."""
         if self._in_step:
             return
-        kept = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).columns
-        self._columns = tuple(name for name in layout.FRAME_COLUMNS if name in kept)
         roles, _, ids = read_identities(self._wire, self.key)
         self._ids = set(ids)
         self._rows = {role: roles.count(role) for role in layout.ARRAY_OF_ROLE}
@@ -172,7 +159,7 @@ class AcquisitionWriter:
     def _without_duplicates(self, frames: Sequence[Frame]) -> list[Frame]:
         fresh: dict[FrameId, Frame] = {}
         for frame in frames:
-            name = self._name(frame)
+            name = layout.frame_id(frame)
             if name not in self._ids:
                 fresh.setdefault(name, frame)
         return list(fresh.values())
@@ -205,18 +192,15 @@ class AcquisitionWriter:
         self._append_rows(layout.frame_columns(ordered, rows))
         for frame in ordered:
             self._rows[frame.role] += 1
-            self._ids.add(self._name(frame))
+            self._ids.add(layout.frame_id(frame))
 
     def _append_rows(self, columns: Mapping[str, Sequence[Any]]) -> None:
         path = layout.node_path(self.key, layout.FRAMES)
         partition = layout.partition_of(sum(self._rows.values()))
         if partition >= self._partitions:
             self._announce_partitions(path, partition + 1)
-        kept = {name: columns[name] for name in self._columns}
-        nodes.append_to_table(self._wire, path, kept, layout.table_schema(self._columns), partition=partition)
-
-    def _name(self, frame: Frame) -> FrameId:
-        return layout.frame_id(frame if "event_uid" in self._columns else replace(frame, event_uid=""))
+        schema = layout.table_schema(layout.FRAME_COLUMNS)
+        nodes.append_to_table(self._wire, path, columns, schema, partition=partition)
 
     def _announce_partitions(self, path: str, count: int) -> None:
         try:

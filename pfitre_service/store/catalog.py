@@ -127,8 +127,8 @@ class Catalog:
         try:
             wire.wait_ready(timeout_s)
             if writes:
-                nodes.create_container(wire, "", layout.ROOT, {})
-            nodes.get_node(wire, layout.ROOT)
+                nodes.create_container(wire, "", layout.ROOT, {"layout": layout.VERSION})
+            layout.check_version(nodes.get_node(wire, layout.ROOT).metadata, wire.uri)
         except BaseException:
             wire.close()
             raise

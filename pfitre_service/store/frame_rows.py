@@ -46,10 +46,6 @@ def _with(before: NDArray[np.float64], columns: Mapping[str, list[Any]], role: R
 
 def read_identities(wire: TiledHttp, key: TomogramKey) -> tuple[list[Role], list[int], list[FrameId]]:
     """Role, row of its array and identity of every stored frame, in the order in which they were stored."""
-    path = layout.node_path(key, layout.FRAMES)
-    kept = nodes.get_node(wire, path).columns
-    names = [name for name in layout.ID_COLUMNS if name in kept]
-    table = nodes.read_table(wire, path, ("role", "index", *names))
-    unknown = [""] * len(table["role"])
-    ids = zip(*(table[name] if name in kept else unknown for name in layout.ID_COLUMNS), strict=True)
+    table = nodes.read_table(wire, layout.node_path(key, layout.FRAMES), ("role", "index", *layout.ID_COLUMNS))
+    ids = zip(*(table[name] for name in layout.ID_COLUMNS), strict=True)
     return table["role"], table["index"], list(ids)

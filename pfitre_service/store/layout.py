@@ -1,8 +1,8 @@
 """How one tomogram lies in the catalogue (DESIGN.md, section 4): names of nodes, columns of tables.
 
 One writer per node: the receiving side writes `projections`, `flats`, `darks` and `frames` with its metadata; the
-worker writes `volume`, `physics`, `trust`, `inferred`, `preview`, `progress` and, after creation, the container's
-metadata.
+worker writes `volume`, `physics`, `expected_error`, `inferred`, `preview`, `progress` and, after creation, the
+container's metadata.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
-from pfitre_service.errors import InputError
+from pfitre_service.errors import InputError, StoreError
 from pfitre_service.model import Frame, Progress, Role, ScanGeometry, TomogramKey
 
+VERSION = 2
+"""Of this layout, in the metadata of the container of all tomograms. 1, where it stands nowhere: the expected error was
+called otherwise, `frames` had no uid of the event, and frames and results had no checksums."""
 ROOT = "tomograms"
 FRAMES = "frames"
 WITHDRAWN: Mapping[Role, str] = {
@@ -27,13 +30,13 @@ ARRAY_OF_ROLE: Mapping[Role, str] = {"projection": "projections", "flat": "flats
 FRAME_DIMS = ("angle", "row", "column")
 VOLUME_DIMS = ("z", "y", "x")
 
-ResultName = Literal["volume", "physics", "trust", "inferred", "preview"]
+ResultName = Literal["volume", "physics", "expected_error", "inferred", "preview"]
 AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
 """Of the frames; every state but the first is an end."""
 
 FrameId = tuple[str, str, int, int, str]
 """(run uid, stream, seq_num, part, event uid): one frame, wherever it came from. The event's uid tells a point that was
-taken again from one that came twice; it is "" in tables that were made before it was kept."""
+taken again from one that came twice."""
 
 FRAME_COLUMNS = ("role", "index", "angle", "run_uid", "stream", "seq_num", "part", "event_uid", "time")
 ID_COLUMNS = ("run_uid", "stream", "seq_num", "part", "event_uid")
@@ -41,6 +44,19 @@ PROGRESS_COLUMNS = tuple(field.name for field in fields(Progress))
 _PARTITION_ROWS = 1000
 _INTEGERS = {"index", "seq_num", "part", "revision", "angles_stored", "angles_used", "iterations"}
 _TEXTS = {"role", "run_uid", "stream", "event_uid", "phase"}
+
+
+def check_version(metadata: Mapping[str, Any], where: str) -> None:
+    """Raises StoreError for a catalogue of another layout, from the metadata of the container of all tomograms."""
+    found = metadata.get("layout", 1)
+    if found == VERSION:
+        return
+    older = isinstance(found, int) and found < VERSION
+    raise StoreError(
+        f"the catalogue at {where} has tomograms in layout {str(found)[:20]}, and this version of pfitre-service works "
+        f"with layout {VERSION}. Give it a catalogue of its own (data_dir, or another container's tiled.uri), or read "
+        f"this one with {'the version that wrote it' if older else 'a newer version'}"
+    )
 
 
 def container_path(key: TomogramKey) -> str:

@@ -170,9 +170,9 @@ class TomogramReader:
         """The physics-only volume, as `volume`."""
         return self._read("physics")
 
-    def trust(self) -> NDArray[np.float32] | None:
+    def expected_error(self) -> NDArray[np.float32] | None:
         """The expected error of each voxel, as `volume`."""
-        return self._read("trust")
+        return self._read("expected_error")
 
     def result(self, name: ResultName) -> ResultArray | None:
         """What is stored as `name`, to be read slice by slice; None until it is published whole."""

@@ -1,4 +1,4 @@
-"""The worker's writer: volume, physics and trust by slabs, rows of progress, the tomogram's status."""
+"""The worker's writer: volume, physics and expected_error by slabs, rows of progress, the tomogram's status."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ResultWriter:
         revision: int,
         *,
         physics: NDArray[np.float32] | None = None,
-        trust: NDArray[np.float32] | None = None,
+        expected_error: NDArray[np.float32] | None = None,
         inferred: NDArray[np.float32] | None = None,
         preview: NDArray[np.float32] | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class ResultWriter:
         `changed`, the last revision that brought other values; the volume's is set last of all.
 
         Args:
-            volume, physics, trust, inferred, preview: (z, y, x) float32, one shape.
+            volume, physics, expected_error, inferred, preview: (z, y, x) float32, one shape.
             revision: of the progress row these belong to.
 
         Raises:
@@ -69,7 +69,7 @@ class ResultWriter:
         results: dict[ResultName, NDArray[np.float32] | None] = {
             "preview": preview,
             "inferred": inferred,
-            "trust": trust,
+            "expected_error": expected_error,
             "physics": physics,
             "volume": volume,
         }

@@ -146,8 +146,8 @@ def _validation(facts: Facts) -> str:
 def _limits(facts: Facts) -> str:
     widest = max(size for size, _ in facts.plan.recipe.sizes)
     items = [
-        "What lies in the missing wedge is inferred, not measured: a likely answer, never evidence. Look at the trust "
-        "maps and the held-out error before believing detail.",
+        "What lies in the missing wedge is inferred, not measured: a likely answer, never evidence. Look at the maps "
+        "of the expected error and at the held-out error before believing detail.",
         "Trained on simulated objects alone. Samples unlike all of its families may come out worse than with total "
         "variation; the service watches the held-out error, turns the prior down, and falls back.",
         f"Trained on slices up to {widest} pixels wide; wider ones have longer artefacts than any it saw.",

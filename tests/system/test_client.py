@@ -127,11 +127,11 @@ def test_a_scan_that_fails_ends_the_watch_with_its_reason(client, service, docum
 
 
 def test_volumes_open_with_nanometres_and_where_they_come_from(client, finished, service):
-    volume, physics, trust = (
-        opened(finished) for opened in (client.open_volume, client.open_physics, client.open_trust)
+    volume, physics, expected_error = (
+        opened(finished) for opened in (client.open_volume, client.open_physics, client.open_expected_error)
     )
     assert volume.dims == ("z", "y", "x")
-    assert volume.shape == physics.shape == trust.shape == (ROWS, SIZE, SIZE)
+    assert volume.shape == physics.shape == expected_error.shape == (ROWS, SIZE, SIZE)
     np.testing.assert_allclose(volume.z, PIXEL_NM * np.arange(ROWS))
     for across in (volume.y, volume.x):
         np.testing.assert_allclose(across, PIXEL_NM * (np.arange(SIZE) - (SIZE - 1) / 2))
@@ -140,8 +140,8 @@ def test_volumes_open_with_nanometres_and_where_they_come_from(client, finished,
     assert volume.attrs["run_uids"] == finished
     assert volume.attrs["prior"]
     assert volume.attrs["source"] == service.url
-    assert (volume.name, physics.name, trust.name) == ("volume", "physics", "trust")
-    assert float(trust.min()) >= 0
+    assert (volume.name, physics.name, expected_error.name) == ("volume", "physics", "expected_error")
+    assert float(expected_error.min()) >= 0
     assert not np.array_equal(volume, physics)
 
 
@@ -186,7 +186,7 @@ def test_a_lazy_volume_is_the_same_and_fetches_when_computed(client, finished):
 
 def test_a_plain_tiled_client_reads_the_same(client, finished, plain):
     tomogram = plain["tomograms"][finished]
-    for name in ("volume", "physics", "trust"):
+    for name in ("volume", "physics", "expected_error"):
         np.testing.assert_array_equal(tomogram[name].read(), getattr(client, f"open_{name}")(finished))
     frames = tomogram["frames"].read()
     np.testing.assert_array_equal(frames["angle"], client.open_projections(finished).angle)

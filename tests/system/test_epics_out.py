@@ -149,7 +149,7 @@ def test_the_scalars_say_what_the_catalogue_says(service, client, shown):
     metadata = shown.metadata()
     assert (client.get("Showing"), client.get("Status")) == (shown.key.id, "final")
     assert client.get("Reason") == metadata["reason"]
-    assert client.get("Sentence") == metadata["trust"]["sentence"] != ""
+    assert client.get("Sentence") == metadata["quality"]["sentence"] != ""
     assert client.get("Revision") == service.revision(shown.key) > 0
     assert client.get("AnglesUsed") == 26
     assert client.get("HeldoutError") == metadata["progress"]["heldout_error"] > 0

@@ -44,7 +44,7 @@ def check(document, final):
     assert document["is_final"]
     assert document["voxel_size_nm"] == NM
     assert document["parameters"]["heldout_every"] > 0
-    assert document["trust"]["heldout_error"] > 0
+    assert document["quality"]["heldout_error"] > 0
     assert document["software"].startswith("pfitre-service ")
 
 
@@ -52,7 +52,7 @@ def check_nexus(content, final, volume):
     with h5py.File(content) as file:
         data = file["entry/data"]
         np.testing.assert_array_equal(data["data"], volume)
-        assert data["physics"].shape == data["trust"].shape == volume.shape == SHAPE
+        assert data["physics"].shape == data["expected_error"].shape == volume.shape == SHAPE
         assert data["x"].attrs["units"] == "nm"
         assert data["x"][1] - data["x"][0] == NM
         check(json.loads(file["entry/reconstruction/provenance/data"][()]), final)

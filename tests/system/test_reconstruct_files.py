@@ -53,8 +53,8 @@ def test_real_data_to_hdf5(pfitre, cropped, tmp_path):
     assert summary["axis"] == pytest.approx(74.5, abs=1.0)
     assert summary["heldout_error"] < summary["heldout_error_physics"] < 1
     with h5py.File(output) as file:
-        assert {name: file[name].shape for name in ("volume", "physics", "trust", "preview")} == dict.fromkeys(
-            ("volume", "physics", "trust", "preview"), SHAPE
+        assert {name: file[name].shape for name in ("volume", "physics", "expected_error", "preview")} == dict.fromkeys(
+            ("volume", "physics", "expected_error", "preview"), SHAPE
         )
         assert len(file["progress/revision"]) == summary["iterations"] + 1
         assert file.attrs["angles_used"] == 51

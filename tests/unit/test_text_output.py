@@ -117,7 +117,7 @@ def test_what_is_kept_in_a_catalogue_can_be_written_as_utf_8(text):
 @given(TEXTS)
 def test_process_variables_say_it_in_signs_that_are_seen(text):
     known = Known.of(
-        TomogramKey("a"), {"status": text, "reason": text, "warnings": [text], "trust": {"sentence": text}}
+        TomogramKey("a"), {"status": text, "reason": text, "warnings": [text], "quality": {"sentence": text}}
     )
     assert all(one.isprintable() for one in (known.status, known.reason, known.sentence, *known.warnings))
 

@@ -27,7 +27,7 @@ _FEWEST = 9
 
 
 class Stated(Protocol):
-    """What is asked of the statement that goes with a volume: shares, see `service.trust.Statement`."""
+    """What is asked of the statement that goes with a volume: shares, see `engine.quality.Statement`."""
 
     @property
     def missing_share(self) -> float: ...
@@ -45,7 +45,7 @@ class Reconstructed(Protocol):
     @property
     def prior_gap(self) -> NDArray[np.float32]: ...
     @property
-    def trust(self) -> NDArray[np.float32]: ...
+    def expected_error(self) -> NDArray[np.float32]: ...
     @property
     def heldout_error(self) -> float: ...
     @property
@@ -63,7 +63,7 @@ class Reconstruct(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class TrustCase:
+class ErrorCase:
     """A simulated tomogram."""
 
     name: str
@@ -84,17 +84,17 @@ class TrustCase:
         return Evidence(x, physics, gap, inferred_part(transfer, x)), missing_share(transfer)
 
 
-def heldback_cases(size: int) -> Iterator[TrustCase]:
+def heldback_cases(size: int) -> Iterator[ErrorCase]:
     """Each held-back family in each of `WEDGES`, a gap at 90 degrees and elsewhere in turn."""
     parameters = QualityParameters(size=size)
     for missing in WEDGES:
         for number, (name, family) in enumerate(HELD_BACK_FAMILIES.items()):
             case = Case(Scan(missing), name, number % 2, 90.0 if number % 2 == 0 else 33.0 * number)
             measurement, truth = simulate(case, family, parameters)
-            yield TrustCase(str(case), name, measurement, truth)
+            yield ErrorCase(str(case), name, measurement, truth)
 
 
-def training_cases(rounds: int, size: int, seed: int) -> Iterator[TrustCase]:
+def training_cases(rounds: int, size: int, seed: int) -> Iterator[ErrorCase]:
     """Each training family in `rounds` scans drawn at random: 0 to 130 degrees missing anywhere, between a third and
     one and a half of the usual number of angles, 300 to 10,000 photons."""
     rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def training_cases(rounds: int, size: int, seed: int) -> Iterator[TrustCase]:
                 angles = angles[: max(_FEWEST, int(whole * rng.uniform(0.3, 0.9)))]
             noisy = measure(project(fine, angles, oversampling=2), Imperfections(dose=counts), rng)
             geometry = ScanGeometry.of(rows=STACK, columns=size)
-            yield TrustCase(
+            yield ErrorCase(
                 f"{name} {number + 1}, {missing:.0f} degrees missing",
                 name,
                 Measurement(geometry, torch.from_numpy(noisy), torch.from_numpy(angles)),

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import Reconstruct, Reconstructed, TrustCase, heldback_cases
+from pfitre_service.bench.expected_error.cases import ErrorCase, Reconstruct, Reconstructed, heldback_cases
 from pfitre_service.bench.expected_error.inference_cost import coverage, measured_cost
 from pfitre_service.errors import InputError
 from pfitre_service.recon.operators.data_term import relative_residual
@@ -52,7 +52,7 @@ def run(
                 "case": case.name,
                 "prior": right.prior,
                 **_ranks(right, error),
-                "expected_over_true": float(right.trust.mean() / error.mean()),
+                "expected_over_true": float(right.expected_error.mean() / error.mean()),
                 **measured_cost(case, right),
                 "heldout_error": right.heldout_error,
                 "axis_off": _error_or_refused(reconstruct, measured.angles.numpy(), case, prior, _AXIS_OFF),
@@ -61,7 +61,7 @@ def run(
             }
         )
         scale = float(case.truth.max())
-        predicted.append(right.trust.ravel() / scale)
+        predicted.append(right.expected_error.ravel() / scale)
         true.append(error.ravel() / scale)
     return {
         "tomograms": rows,
@@ -72,14 +72,14 @@ def run(
 
 
 def _reconstructed(
-    reconstruct: Reconstruct, angles: NDArray[np.float64], case: TrustCase, prior: str, axis_off: float = 0.0
+    reconstruct: Reconstruct, angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0
 ) -> Reconstructed:
     measured = case.measurement
     return reconstruct(measured.projections.numpy(), angles, axis=measured.geometry.axis + axis_off, prior=prior)
 
 
 def _error_or_refused(
-    reconstruct: Reconstruct, angles: NDArray[np.float64], case: TrustCase, prior: str, axis_off: float = 0.0
+    reconstruct: Reconstruct, angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0
 ) -> float:
     """The held-out error; infinite for a scan that is refused, since none could be known better as wrong."""
     try:
@@ -98,13 +98,13 @@ def _ranks(result: Reconstructed, error: NDArray[np.float32]) -> dict[str, float
 
     sample = result.volume > _LEAST * np.sort(result.volume, axis=None)[-result.volume.size // 50 :].mean()
     return {
-        "spearman": float(spearmanr(result.trust, error, axis=None).statistic),
-        "spearman_in_sample": float(spearmanr(result.trust[sample], error[sample]).statistic),
-        "expected_over_true_in_sample": float(result.trust[sample].mean() / error[sample].mean()),
+        "spearman": float(spearmanr(result.expected_error, error, axis=None).statistic),
+        "spearman_in_sample": float(spearmanr(result.expected_error[sample], error[sample]).statistic),
+        "expected_over_true_in_sample": float(result.expected_error[sample].mean() / error[sample].mean()),
     }
 
 
-def _pasted(case: TrustCase, reconstruct: Reconstruct, prior: str) -> dict[str, float]:
+def _pasted(case: ErrorCase, reconstruct: Reconstruct, prior: str) -> dict[str, float]:
     """Held-out error of a volume from all but the held-out angles, and with a disc pasted in that is not there."""
     measured = case.measurement
     held = torch.arange(len(measured.angles)) % _EVERY == _EVERY // 2

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import Reconstruct, Reconstructed, TrustCase, training_cases
+from pfitre_service.bench.expected_error.cases import ErrorCase, Reconstruct, Reconstructed, training_cases
 from pfitre_service.recon.quality.inference_cost import InferenceCost, regressors
 
 _DENSE = 0.5
@@ -34,7 +34,7 @@ class CostParameters:
     """In turn."""
 
 
-def measured_cost(case: TrustCase, result: Reconstructed) -> dict[str, Any]:
+def measured_cost(case: ErrorCase, result: Reconstructed) -> dict[str, Any]:
     """One tomogram: how much was missing and inferred, how wrong it was, how much dense material was lost."""
     truth, x = case.truth.numpy(), result.volume
     densest = np.sort(truth, axis=None)[-max(1, truth.size // 200) :].mean()

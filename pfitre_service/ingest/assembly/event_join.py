@@ -44,8 +44,6 @@ class EventJoin:
     incomplete: dict[int, dict[str, _Part]] = field(default_factory=dict)
     _known: set[int] = field(default_factory=set)
     """Hashes of (number, part, origin) of every part that came."""
-    _of_unknown_origin: set[int] = field(default_factory=set)
-    """Numbers stored by a version that kept no origin: what comes for them cannot be told from a duplicate."""
 
     @property
     def defining(self) -> str:
@@ -54,15 +52,12 @@ class EventJoin:
 
     def knows(self, number: int, part: str, origin: str) -> bool:
         """Whether this very part has come before."""
-        return number in self._of_unknown_origin or hash((number, part, origin)) in self._known
+        return hash((number, part, origin)) in self._known
 
     def was_stored(self, number: int, origin: str) -> None:
-        """Take note of an event that a process before this one has stored; `origin` as in `Whole`, "" if not known."""
+        """Take note of an event that a process before this one has stored; `origin` as in `Whole`."""
         self.seen.add(number)
-        if origin:
-            self._known.add(hash((number, self.defining, origin)))
-        else:
-            self._of_unknown_origin.add(number)
+        self._known.add(hash((number, self.defining, origin)))
 
     def add(self, number: int, part: str, value: Any, origin: str) -> Whole | None:
         """Take in a part; returns the whole event, or that the part is a duplicate; None when something lacks.

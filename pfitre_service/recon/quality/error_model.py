@@ -1,9 +1,9 @@
 """The expected error of each voxel, |x - truth|, as the digital twin has calibrated it (decision 36).
 
 A network of one hidden layer reads the logarithm of the expected error from seven features of a voxel and its
-neighbourhood (`trust.FEATURES`). It was fitted so that e^output is the mean of |x - truth| among voxels alike: the
-minimum of E[log s + |e| / s] over s is s = E|e|. `pfitre bench trust --fit` makes its coefficients, and
-`pfitre bench trust` says how far they hold on kinds of objects that the fit never saw.
+neighbourhood (`evidence.FEATURES`). It was fitted so that e^output is the mean of |x - truth| among voxels alike: the
+minimum of E[log s + |e| / s] over s is s = E|e|. `pfitre bench expected-error --fit` makes its coefficients, and
+`pfitre bench expected-error` says how far they hold on kinds of objects that the fit never saw.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ErrorModel:
 
     def expected(self, evidence: Evidence, missing: float) -> tuple[Tensor, tuple[str, ...]]:
         """The error of each voxel, (slices, size, size) float32 in the unit of x, and the features whose mean lies
-        outside of all tomograms of the fit: there the model is a guess. `missing`: see `trust.missing_share`."""
+        outside of all tomograms of the fit: there the model is a guess. `missing`: see `evidence.missing_share`."""
         features = evidence.features(missing).flatten(1)
         error = (self.logarithm(features).exp() * evidence.scale).reshape(evidence.x.shape)
         means = dict(zip(FEATURES, features.mean(1).tolist(), strict=True))

@@ -11,7 +11,8 @@ quantiles are fitted by least absolute deviations (Koenker and Bassett 1978, Eco
     log y  ~  c0 + c1 * missing share + c2 * log(inferred share)
 
 and the upper ones are raised until they hold for nine of ten samples of *each* family that the fit had not seen, the
-worst one included. `pfitre bench trust --fit-cost` makes the coefficients; `pfitre bench trust` says how far they hold.
+worst one included. `pfitre bench expected-error --fit-cost` makes the coefficients; `pfitre bench expected-error` says
+how far they hold.
 """
 
 from __future__ import annotations

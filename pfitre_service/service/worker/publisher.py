@@ -178,7 +178,7 @@ class Publisher:
                 volumes.volume,
                 revision,
                 physics=volumes.physics,
-                trust=volumes.trust,
+                expected_error=volumes.expected_error,
                 inferred=volumes.inferred,
                 preview=volumes.preview,
             )

@@ -295,7 +295,7 @@ class Session:
         self._state = "final" if final else "iterating"
         reason = final_reason(engine, self._reason) if final else ""
         volumes = engine.volumes()
-        statement = {} if volumes.statement is None else {"trust": volumes.statement.document()}
+        statement = {} if volumes.statement is None else {"quality": volumes.statement.document()}
         status = Status(self._state, reason, self._fields() | statement)
         self._publisher.submit(self.key, volumes=(self._revision(engine), volumes), status=status)
 

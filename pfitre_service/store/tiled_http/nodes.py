@@ -71,11 +71,6 @@ class Node:
         return dtype
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Of a table."""
-        return tuple(self.structure["columns"])
-
-    @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
         """Of an array: lengths of the chunks along each axis."""
         return tuple(tuple(int(n) for n in axis) for axis in self.structure["chunks"])

@@ -11,13 +11,13 @@ const $ = (id) => document.getElementById(id);
 /** Says all that is known of the tomogram; `troubled(error)` is told why a download was refused. */
 export function showWords(troubled) {
   const { metadata, children, angles, places, rows } = shown;
-  const frames = children.frames?.metadata ?? {}, trust = metadata.trust ?? {}, row = (rows.revision?.length ?? 0) - 1;
+  const frames = children.frames?.metadata ?? {}, quality = metadata.quality ?? {}, row = (rows.revision?.length ?? 0) - 1;
   const received = Math.max(angles.length, frames.counts?.projection ?? 0);
   const progress = row >= 0 ? Object.fromEntries(Object.entries(rows).map(([name, column]) => [name, column[row]])) : {};
   const ended = metadata.status === "final" || metadata.status === "failed";
   const state = ended ? metadata.status : phase(progress.phase) || metadata.status;
   $("what").textContent = [entry({ id: chosen.id ?? "", metadata }).name, state, progress.revision && `revision ${progress.revision}`].filter(Boolean).join(", ");
-  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : trust.sentence ?? waiting(metadata.status, received, progress.revision));
+  setText($("sentence"), metadata.status === "failed" ? `No volume: ${metadata.reason}` : quality.sentence ?? waiting(metadata.status, received, progress.revision));
   const expected = frames.expected_frames ?? (frames.state === "receiving" ? null : received);
   $("progress").value = expected ? received / expected : 0;
   $("progress").style.visibility = expected ? "" : "hidden"; // a bar that runs to and fro would keep a processor busy
@@ -25,8 +25,8 @@ export function showWords(troubled) {
   $("progress-text").textContent = `${received}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, received, expected)}`;
   const every = metadata.parameters?.heldout_every ?? 0;
   const held = () => places.map((place) => every > 0 && place % every === Math.floor(every / 2));
-  draw($("dial"), () => dial(angles, held(), trust.measured ?? [], trust.next_angle), angles, every, metadata.trust);
-  draw($("curves"), () => [curves(rows, $("against").value, trust.noise_floor)], rows, $("against").value, metadata.trust);
+  draw($("dial"), () => dial(angles, held(), quality.measured ?? [], quality.next_angle), angles, every, metadata.quality);
+  draw($("curves"), () => [curves(rows, $("against").value, quality.noise_floor)], rows, $("against").value, metadata.quality);
   const warnings = metadata.warnings ?? [];
   $("warnings-box").hidden = !warnings.length;
   $("warnings-box").firstElementChild.textContent = `${warnings.length} warning${warnings.length > 1 ? "s" : ""}`;

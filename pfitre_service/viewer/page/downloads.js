@@ -4,7 +4,7 @@ import * as tiled from "./tiled.js";
 
 const FILES = [
   ["report", "", "Report", "One page for the logbook, opens in a new tab"],
-  ["export", ".h5", "HDF5", "NeXus HDF5 with volume, physics, trust and provenance"],
+  ["export", ".h5", "HDF5", "NeXus HDF5 with volume, physics, expected_error and provenance"],
   ["export", ".ome.zarr.zip", "OME-Zarr", "OME-Zarr in one zip file"],
   ["export", ".tif", "TIFF", "TIFF stack of the volume, for ImageJ"],
 ];

@@ -2,7 +2,7 @@
 
 import { NAMES } from "./colours.js";
 
-export const PICTURES = { volume: "result", physics: "physics alone", trust: "expected error", inferred: "inferred part", preview: "preview" };
+export const PICTURES = { volume: "result", physics: "physics alone", expected_error: "expected error", inferred: "inferred part", preview: "preview" };
 export const MODES = { solid: "solid", maximum: "brightest" };
 export const SIDES = ["", "below", "above"]; // of the cross-hair; what is kept where 3-D is cut
 

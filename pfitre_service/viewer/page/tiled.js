@@ -54,7 +54,7 @@ async function search(where, parameters, signal) {
 /** The newest tomograms, newest first. */
 export const tomograms = (signal) => search(path(), [["page[limit]", PAGE], ["sort", "-"]], signal);
 
-/** {volume, physics, trust, frames, progress} of one tomogram, as far as they are there. */
+/** {volume, physics, expected_error, frames, progress} of one tomogram, as far as they are there. */
 export async function children(id, signal) {
   const nodes = await search(path(id), [["page[limit]", PAGE]], signal);
   return Object.fromEntries(nodes.map((node) => [node.id, node]));

@@ -81,20 +81,6 @@ def test_another_take_of_an_event_is_another_frame_and_the_first_counts_no_more(
     assert catalog.summary(key).withdrawn == (0,)
 
 
-def test_a_table_of_a_version_that_kept_no_uid_of_events_goes_on_as_it_was(catalog, key, make_frames, monkeypatch):
-    columns = tuple(name for name in layout.FRAME_COLUMNS if name != "event_uid")
-    with monkeypatch.context() as before:
-        before.setattr(layout, "FRAME_COLUMNS", columns)
-        catalog.create(key, {})
-    writer = catalog.acquisition_writer(key)
-    frames = [replace(frame, event_uid=str(frame.seq_num)) for frame in make_frames(3)]
-    assert writer.append(frames[:2]).stored == 2
-    assert catalog.acquisition_writer(key).append(frames).duplicates == 2
-    assert ("run-1", "projection", 3, 0, "") in catalog.reader(key).frame_ids()
-    writer.retake("run-1", "projection", 1, "another")
-    assert catalog.reader(key).withdrawn("projection") == frozenset(), "takes cannot be told apart: none is lost"
-
-
 def test_the_same_seq_num_of_another_run_is_another_frame(catalog, key, make_frames):
     catalog.create(key, {})
     writer = catalog.acquisition_writer(key)

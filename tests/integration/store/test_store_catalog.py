@@ -155,3 +155,16 @@ def test_without_a_key_everything_is_read_and_nothing_is_written(server, catalog
             visitor.result_writer(key).status("final", "by a visitor")
     assert httpx.delete(f"{server.url}/api/v1/metadata/tomograms/{key.id}").status_code in (401, 403)
     assert catalog.summary(key).frames["projection"] == 2
+
+
+@pytest.mark.parametrize(("found", "advice"), [({}, "the version that wrote it"), ({"layout": 3}, "a newer version")])
+def test_a_catalogue_of_another_layout_is_refused_by_readers_and_writers(start_server, found, advice):
+    server = start_server()
+    with server.catalog() as catalog:
+        wire = TiledHttp(server.url, server.api_key)
+        nodes.patch_metadata(wire, layout.ROOT, {"layout": found.get("layout")})
+        wire.close()
+        assert catalog.answers()
+    for key in (server.api_key, None):
+        with pytest.raises(StoreError, match=f"layout .* works with layout {layout.VERSION}.*{advice}"):
+            Catalog.connect(server.url, key, timeout_s=20)

@@ -19,7 +19,7 @@ def row(revision):
 
 def volumes(value):
     volume = np.full((3, 8, 8), value, np.float32)
-    return Volumes(volume, physics=volume / 2, trust=volume / 4, inferred=volume / 8)
+    return Volumes(volume, physics=volume / 2, expected_error=volume / 4, inferred=volume / 8)
 
 
 def wait_for(condition, what, timeout_s=20.0):
@@ -42,7 +42,7 @@ def test_what_is_handed_over_is_in_the_catalogue_when_the_publisher_is_done_with
         wait_for(lambda: publisher.is_done_with(tomogram), "the publication")
         assert publisher.published_revision(tomogram) == 1
     reader = catalog.reader(tomogram)
-    assert (reader.volume().min(), reader.physics().min(), reader.trust().min()) == (1, 0.5, 0.25)
+    assert (reader.volume().min(), reader.physics().min(), reader.expected_error().min()) == (1, 0.5, 0.25)
     assert reader.inferred().min() == 0.125
     assert reader.revision() == 1
     assert [step.revision for step in reader.progress()] == [1]

@@ -31,7 +31,7 @@ def test_ranges_and_cuts_are_parts_of_the_volume(catalog, stored, monkeypatch):
     np.testing.assert_array_equal(array.read(2, 5), volume[2:5])
     for axis in range(3):
         np.testing.assert_array_equal(array.cut(axis, 4), volume.take(4, axis))
-    assert catalog.reader(key).result("trust") is None
+    assert catalog.reader(key).result("expected_error") is None
     with pytest.raises(StoreError):
         array.read(6, 8)
 
@@ -71,8 +71,8 @@ def test_what_has_no_volume_says_what_it_is(catalog, key, stored):
     catalog.create(empty, {})
     with pytest.raises(InputError, match="has no volume to export: it is receiving"):
         load_tomogram(catalog, empty)
-    with pytest.raises(InputError, match="has no trust to export"):
-        load_tomogram(catalog, key, "trust")
+    with pytest.raises(InputError, match="has no expected_error to export"):
+        load_tomogram(catalog, key, "expected_error")
     physics = load_tomogram(catalog, key, "physics")
     assert list(physics.arrays) == ["physics"]
     assert list(load_tomogram(catalog, key).arrays) == ["volume", "physics"]

@@ -43,11 +43,11 @@ def test_a_published_volume_comes_back_with_its_revision(catalog, key):
     assert reader.volume() is None
     assert reader.revision() is None
     rng = np.random.default_rng(1)
-    volume, physics, trust = rng.normal(size=(3, 5, 6, 6)).astype(np.float32)
-    catalog.result_writer(key).publish(volume, 7, physics=physics, trust=trust)
+    volume, physics, expected_error = rng.normal(size=(3, 5, 6, 6)).astype(np.float32)
+    catalog.result_writer(key).publish(volume, 7, physics=physics, expected_error=expected_error)
     np.testing.assert_array_equal(reader.volume(), volume)
     np.testing.assert_array_equal(reader.physics(), physics)
-    np.testing.assert_array_equal(reader.trust(), trust)
+    np.testing.assert_array_equal(reader.expected_error(), expected_error)
     assert reader.revision() == 7
 
 
@@ -87,8 +87,8 @@ def test_a_volume_that_is_not_float32_or_does_not_match_is_refused_before_anythi
     writer = catalog.result_writer(key)
     with pytest.raises(StoreError, match="float64"):
         writer.publish(volume_of(1).astype(np.float64), 1)
-    with pytest.raises(StoreError, match="trust must be"):
-        writer.publish(volume_of(1), 1, trust=volume_of(1, (4, 6, 6)))
+    with pytest.raises(StoreError, match="expected_error must be"):
+        writer.publish(volume_of(1), 1, expected_error=volume_of(1, (4, 6, 6)))
     assert catalog.reader(key).volume() is None
 
 

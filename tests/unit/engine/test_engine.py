@@ -94,9 +94,9 @@ def test_the_volume_comes_nearer_to_the_truth_from_preview_to_final(engine, batc
     engine.close()
     until_final(engine)
     final = engine.volumes()
-    assert (preview.physics, preview.trust, preview.statement) == (None, None, None)
+    assert (preview.physics, preview.expected_error, preview.statement) == (None, None, None)
     assert distance(final.volume, truth) < distance(preview.volume, truth)
-    assert final.volume.shape == final.physics.shape == final.trust.shape == truth.shape
+    assert final.volume.shape == final.physics.shape == final.expected_error.shape == truth.shape
 
 
 def test_a_scan_in_pieces_ends_where_the_whole_scan_ends(geometry, batch, angles):

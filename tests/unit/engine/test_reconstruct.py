@@ -19,7 +19,13 @@ from pfitre_service.twin.project import bin_volume, project
 def test_a_stored_scan_becomes_a_volume_with_its_history(integrals, angles, truth):
     seen = []
     result = reconstruct(integrals, angles, prior="tv", device="cpu", on_progress=seen.append)
-    assert result.volume.shape == result.physics.shape == result.trust.shape == result.preview.shape == truth.shape
+    assert (
+        result.volume.shape
+        == result.physics.shape
+        == result.expected_error.shape
+        == result.preview.shape
+        == truth.shape
+    )
     assert result.volume.dtype == np.float32
     assert tuple(seen) == result.history
     assert result.history[-1].phase == "final"

@@ -15,7 +15,7 @@ ITERATING = {
     "status": "iterating",
     "revision": 7,
     "progress": {"time": 123.5, "angles_used": 26, "heldout_error": 0.125},
-    "trust": {"sentence": "Angles all round."},
+    "quality": {"sentence": "Angles all round."},
     "geometry": {"pixel_size_nm": 10.0},
     "parameters": {"preprocess": {"bin": 2}},
 }

@@ -74,7 +74,7 @@ def tomogram() -> Tomogram:
     }
     return Tomogram(
         id="5da75b34-aaaa",
-        arrays={"volume": Stored(values), "physics": Stored(values + 1), "trust": Stored(values * 0 + 2)},
+        arrays={"volume": Stored(values), "physics": Stored(values + 1), "expected_error": Stored(values * 0 + 2)},
         metadata=metadata,
         revision=5,
         progress=[step(revision) for revision in range(1, 6)],

@@ -26,8 +26,8 @@ def check_provenance(document, tomogram):
     assert document["weights_sha256"] == "ab" * 32
     assert document["parameters"]["recon"] == {"rho": 5.0, "tolerance": None}
     assert document["voxel_size_nm"] == NM
-    assert document["trust"]["heldout_error"] == pytest.approx(0.12)
-    assert "missing 60 degrees are inferred, not measured" in document["trust"]["sentence"]
+    assert document["quality"]["heldout_error"] == pytest.approx(0.12)
+    assert "missing 60 degrees are inferred, not measured" in document["quality"]["sentence"]
     assert document["exported"]["from"] == tomogram.source
     assert document["exported"]["versions"]["h5py"] == h5py.__version__
 
@@ -43,7 +43,7 @@ def test_nexus_opens_in_h5py_with_signal_axes_and_provenance(tomogram, tmp_path)
         assert volume.dtype == np.float32
         np.testing.assert_array_equal(volume, tomogram.arrays["volume"].values)
         np.testing.assert_array_equal(data["physics"], tomogram.arrays["physics"].values)
-        np.testing.assert_array_equal(data["trust"], 2)
+        np.testing.assert_array_equal(data["expected_error"], 2)
         assert list(data.attrs["axes"]) == ["z", "y", "x"]
         for place, axis in enumerate("zyx"):
             assert data.attrs[f"{axis}_indices"] == place

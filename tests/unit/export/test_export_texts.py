@@ -32,7 +32,7 @@ def called(request, tomogram):
     """A tomogram all of whose texts are hostile, and the text."""
     text = request.param
     texts = dict.fromkeys(("sample", "reason", "status", "prior", "software", "profile", "device", "element"), text)
-    more = {"weights_sha256": text, "run_uids": [text], "warnings": [text], "trust": {"sentence": text}}
+    more = {"weights_sha256": text, "run_uids": [text], "warnings": [text], "quality": {"sentence": text}}
     return replace(tomogram, metadata={**tomogram.metadata, **texts, **more}, source=text), text
 
 

@@ -21,7 +21,7 @@ def result(integrals, angles):
 def test_hdf5_holds_every_volume_the_history_and_where_it_came_from(result, tmp_path):
     write_result(tmp_path / "a.h5", result, "a scan")
     with h5py.File(tmp_path / "a.h5") as file:
-        for name in ("volume", "physics", "trust", "preview"):
+        for name in ("volume", "physics", "expected_error", "preview"):
             np.testing.assert_array_equal(file[name][()], getattr(result, name))
         assert list(file["progress/revision"]) == [step.revision for step in result.history]
         assert file["progress/phase"][-1] == b"final"
@@ -40,7 +40,7 @@ def test_zarr_holds_every_volume_and_the_history(result, tmp_path):
     write_result(tmp_path / "a.zarr", result, "a scan")
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="r")
     np.testing.assert_array_equal(group["volume"][:], result.volume)
-    np.testing.assert_array_equal(group["trust"][:], result.trust)
+    np.testing.assert_array_equal(group["expected_error"][:], result.expected_error)
     assert group.attrs["progress"]["phase"][-1] == "final"
     json.dumps(dict(group.attrs), allow_nan=False)
 

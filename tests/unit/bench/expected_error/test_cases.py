@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from pfitre_service import reconstruct
-from pfitre_service.bench.expected_error.cases import TrustCase, heldback_cases
+from pfitre_service.bench.expected_error.cases import ErrorCase, heldback_cases
 from pfitre_service.errors import InputError
 from pfitre_service.twin.plans import wedge_angles
 from pfitre_service.twin.scans import SimulatedSample
 
 
 @pytest.fixture(scope="module")
-def case() -> TrustCase:
+def case() -> ErrorCase:
     return next(one for one in heldback_cases(64) if one.name.startswith("80 degrees"))
 
 
@@ -39,8 +39,8 @@ def test_the_map_ranks_the_voxels_as_their_errors_do(case, result):
     from scipy.stats import spearmanr
 
     error = np.abs(result.volume - case.truth.numpy())
-    assert spearmanr(result.trust, error, axis=None).statistic > 0.6
-    assert 1 / 3 < result.trust.mean() / error.mean() < 3
+    assert spearmanr(result.expected_error, error, axis=None).statistic > 0.6
+    assert 1 / 3 < result.expected_error.mean() / error.mean() < 3
 
 
 def test_measured_and_inferred_part_are_the_volume_and_the_next_angle_is_missing(case, result):

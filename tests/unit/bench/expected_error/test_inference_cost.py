@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import Measurement, TrustCase
+from pfitre_service.bench.expected_error.cases import ErrorCase, Measurement
 from pfitre_service.bench.expected_error.inference_cost import (
     CostParameters,
     coverage,
@@ -39,10 +39,10 @@ def discs(*kept: bool) -> NDArray[np.float32]:
     return slices
 
 
-def case(truth: NDArray[np.float32]) -> TrustCase:
+def case(truth: NDArray[np.float32]) -> ErrorCase:
     nothing = torch.zeros(0)
     measured = Measurement(ScanGeometry.of(rows=2, columns=64), nothing, nothing)
-    return TrustCase("four discs", "discs", measured, torch.from_numpy(truth))
+    return ErrorCase("four discs", "discs", measured, torch.from_numpy(truth))
 
 
 def test_of_four_discs_one_that_is_gone_is_a_quarter_lost_and_half_an_error():
