@@ -92,7 +92,7 @@ class FrameBatch:
 
 @dataclass(frozen=True, slots=True)
 class ScanGeometry:
-    """Where rays run: parallel beam, one rotation axis along the detector's rows (DESIGN.md, section 6).
+    """Where rays run: parallel beam, one rotation axis along the detector's rows (docs/design.md, "Geometry").
 
     A projection at angle t holds, in column c, the integral of the slice along
     ``c - axis = (x - (size-1)/2) cos t + (y - (size-1)/2) sin t``.

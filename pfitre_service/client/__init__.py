@@ -11,7 +11,7 @@ A convenience over `store/`, which does the reading; a plain Tiled client reads 
 (docs/how-to/read-the-volume.md). Nothing here writes.
 """
 
-from pfitre_service.client.connection import Client, connect
+from pfitre_service.client.connection import Client, connect, watch
 from pfitre_service.client.watching import Revision, WatchTimeoutError
 
-__all__ = ["Client", "Revision", "WatchTimeoutError", "connect"]
+__all__ = ["Client", "Revision", "WatchTimeoutError", "connect", "watch"]

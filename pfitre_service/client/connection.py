@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pfitre_service.client.arrays import open_projections, open_result
-from pfitre_service.client.watching import Revision, watch
+from pfitre_service.client.watching import Revision, revisions_of
 from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import TomogramKey
 from pfitre_service.store.catalog import Catalog
@@ -50,6 +50,22 @@ def connect(
                     "service's address, and does its ingest or worker run?"
                 ) from error
         pause.wait(_POLL_S)
+
+
+def watch(
+    tomogram: str,
+    uri: str = f"http://{_DEFAULT.host}:{_DEFAULT.port}",
+    api_key: str | None = None,
+    *,
+    timeout_s: float = 120.0,
+    poll_s: float = 0.5,
+) -> Iterator[Revision]:
+    """As `connect` and `Client.watch` in one: the revisions of one tomogram, until it is final.
+
+    Raises what these two raise.
+    """
+    with connect(uri, api_key) as client:
+        yield from client.watch(tomogram, timeout_s=timeout_s, poll_s=poll_s)
 
 
 class Client:
@@ -94,7 +110,7 @@ class Client:
             StoreError: the catalogue refuses to be read.
             InputError: `tomogram` can be no id.
         """
-        return watch(self._catalog, TomogramKey(tomogram), timeout_s=timeout_s, poll_s=poll_s)
+        return revisions_of(self._catalog, TomogramKey(tomogram), timeout_s=timeout_s, poll_s=poll_s)
 
     def open_volume(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
         """The result, (z, y, x) float32, as it is now. Coordinates are in nm: y and x from the rotation axis, z from

@@ -53,7 +53,7 @@ class Revision:
         return self.status in _ENDED
 
 
-def watch(catalog: Catalog, key: TomogramKey, *, timeout_s: float, poll_s: float) -> Iterator[Revision]:
+def revisions_of(catalog: Catalog, key: TomogramKey, *, timeout_s: float, poll_s: float) -> Iterator[Revision]:
     """See `Client.watch`."""
     reader, pause = catalog.reader(key), threading.Event()
     last, trouble = None, "no volume yet"

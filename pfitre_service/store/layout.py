@@ -1,4 +1,4 @@
-"""How one tomogram lies in the catalogue (DESIGN.md, section 4): names of nodes, columns of tables.
+"""How one tomogram lies in the catalogue (docs/reference/catalogue.md): names of nodes, columns of tables.
 
 One writer per node: the receiving side writes `projections`, `flats`, `darks` and `frames` with its metadata; the
 worker writes `volume`, `physics`, `expected_error`, `inferred`, `preview`, `progress` and, after creation, the

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class DataTerm(Protocol):
-    """The data term 1/2 ||A x - y||^2_W of one slab, as additive normal equations (DESIGN.md, section 2)."""
+    """The data term 1/2 ||A x - y||^2_W of one slab, as additive normal equations (docs/design.md)."""
 
     @property
     def b(self) -> Tensor:

@@ -105,7 +105,7 @@ def missing_share(transfer: Tensor) -> float:
 
 def next_angle(transfer: Tensor, x: Tensor, z: Tensor) -> float:
     """Degrees in [0, 180) at which one more projection would settle most: the direction of the largest energy of z - x
-    among the frequencies that were not measured (DESIGN.md, section 5); where nothing is in dispute, the middle of
+    among the frequencies that were not measured (docs/design.md); where nothing is in dispute, the middle of
     what is missing. x, z: (slices, size, size) float32, slices alike."""
     grid = transfer.shape[0]
     difference = (z - x)[:: -(-len(x) // _SLICES)]

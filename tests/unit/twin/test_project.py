@@ -1,4 +1,4 @@
-"""The projector of the twin follows the geometry of DESIGN.md, section 6, exactly."""
+"""The projector of the twin follows the geometry of docs/design.md exactly."""
 
 from __future__ import annotations
 
