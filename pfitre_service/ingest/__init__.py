@@ -28,7 +28,7 @@ from pfitre_service.ingest.reception import Source, SourceCounts
 from pfitre_service.ingest.renaming import NewUids
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.scan_documents import documents_of_scan
-from pfitre_service.ingest.stored_scan import StoredScan
+from pfitre_service.ingest.stored_scan import StoredScan, said_to_hold
 from pfitre_service.ingest.zmq_source import ZmqSource
 
 __all__ = [
@@ -66,4 +66,5 @@ __all__ = [
     "frames_of",
     "holds_documents",
     "read_scan",
+    "said_to_hold",
 ]

@@ -20,6 +20,8 @@ from rich.text import Text
 from pfitre_service.config import Settings, load_profile, load_settings, merged
 from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.ingest import NewUids
+from pfitre_service.ingest.file_order import Order
+from pfitre_service.model import Measurement
 from pfitre_service.service.connection import connect_catalog
 from pfitre_service.service.demo import demo_settings
 from pfitre_service.service.live_link import LiveLink
@@ -102,6 +104,10 @@ def replay(
     run: str | None,
     axis: float | None,
     angles: Path | None,
+    flats: str | None,
+    darks: str | None,
+    measurement: Measurement | None,
+    order: Order,
     speed: str,
     keep_uids: bool,
     wait: bool,
@@ -117,8 +123,20 @@ def replay(
     factor = speed_of(speed)
     settings = load_settings(profile, overrides) if embedded is None else _embedded(embedded, profile, overrides)
     with console.status(Text(f"opening {printable(source)}")):
-        stored = stored_documents(source, run, settings.documents, axis=axis, angles=angles)
+        stored = stored_documents(
+            source,
+            run,
+            settings.documents,
+            axis=axis,
+            angles=angles,
+            flats=flats,
+            darks=darks,
+            measurement=measurement,
+            order=order,
+        )
     console.print(stored.source)
+    for note in stored.notes:
+        console.print(printable(note), markup=False)
     with contextlib.ExitStack() as stack:
         if embedded is not None:
             supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())
