@@ -50,7 +50,9 @@ def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        typer.Option("--log-level", help="How much is logged.  [default: info for serve and process, else warning]"),
+        typer.Option(
+            "--log-level", help="How much is logged.", show_default="info for serve and process, else warning"
+        ),
     ] = None,
 ) -> None:
     if version:

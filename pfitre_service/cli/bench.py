@@ -48,11 +48,11 @@ def quality(
     size: Annotated[int, typer.Option(min=32, help="Width of a slice in pixels.")] = 128,
     slices: Annotated[int, typer.Option(min=1, help="Slices of each family, for each scan.")] = 4,
     folder: Annotated[
-        Path | None, typer.Option(help="Folder of weights made here.  [default: in the data home]")
+        Path | None, typer.Option(help="Folder of weights made here.", show_default="in the data home")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for table, picture and JSON.")] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes with one thread each.  [default: one a core]")
+        int | None, typer.Option(min=1, help="Processes with one thread each.", show_default="one a core")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,18 +80,18 @@ def stream(
         bool, typer.Option("--file", help="Frames in an HDF5 file that grows, announced by stream datums.")
     ] = False,
     rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames a second.  [default: 500, with --file 10]")
+        float | None, typer.Option(min=0.1, help="Frames a second.", show_default="500, with --file 10")
     ] = None,
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Rows x columns of a frame.  [default: 256x256, with --file 2048x2048]", metavar="ROWSxCOLUMNS"
+            help="Rows x columns of a frame.", show_default="256x256, with --file 2048x2048", metavar="ROWSxCOLUMNS"
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Disk to measure: a temporary folder is made here.  [default: the system's]"),
+        typer.Option(help="Disk to measure: a temporary folder is made here.", show_default="the system's"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,7 +128,7 @@ def page(
     live_size: Annotated[int, typer.Option(min=32, help="Slices, rows and columns of that tomogram.")] = 256,
     seconds: Annotated[float, typer.Option(min=1, help="Of each of four blocks, without and with pages.")] = 60.0,
     folder: Annotated[
-        Path | None, typer.Option(help="Disk to use: temporary folders are made here.  [default: the system's]")
+        Path | None, typer.Option(help="Disk to use: temporary folders are made here.", show_default="the system's")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,7 +155,7 @@ def page(
 @app.command()
 def rings(
     file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
-    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: the middle]")] = None,
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.", show_default="the middle")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to compare by eye.")] = None,
     as_json: JsonOption = False,
 ) -> None:

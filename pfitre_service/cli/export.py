@@ -24,7 +24,7 @@ TomogramArgument = Annotated[
     str, typer.Argument(help="Uid or its beginning, scan id, sample, or newest.", show_default=False)
 ]
 ServerOption = Annotated[
-    str | None, typer.Option(help="Address of the catalogue.  [default: the service of these settings]")
+    str | None, typer.Option(help="Address of the catalogue.", show_default="the service of these settings")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
@@ -35,11 +35,11 @@ def export(
     to: Annotated[Path, typer.Option(help="Where to: .h5, .ome.zarr, .ome.zarr.zip or .tif.", show_default=False)],
     format_: Annotated[
         Literal["nexus", "ome-zarr", "tiff"] | None,
-        typer.Option("--format", "-f", help="Format.  [default: by the end of --to]"),
+        typer.Option("--format", "-f", help="Format.", show_default="by the end of --to"),
     ] = None,
     array: Annotated[
         Literal["volume", "physics", "expected_error", "inferred", "preview"] | None,
-        typer.Option(help="One array alone.  [default: all; in TIFF the volume]"),
+        typer.Option(help="One array alone.", show_default="all; in TIFF the volume"),
     ] = None,
     server: ServerOption = None,
     overwrite: OverwriteOption = False,

@@ -37,7 +37,7 @@ def demo(
     """Starts everything, runs one live scan, and shows what came of it.
 
     Real parts throughout: a RunEngine, a 0MQ proxy, Tiled, a worker process. Nothing to install or configure (but
-    caproto for `epics`: pip install 'pfitre-service[epics]').
+    caproto for `epics`: pip install 'pfitre-service\\[epics]').
 
     Examples:
       pfitre demo

@@ -12,6 +12,8 @@ import typer
 
 from pfitre_service.config import Settings, load_settings
 from pfitre_service.errors import SettingsError
+from pfitre_service.ingest.scan_files.file_order import Order
+from pfitre_service.model import Measurement
 from pfitre_service.text_output import set_up_logging
 
 ProfileOption = Annotated[
@@ -24,7 +26,36 @@ SetOption = Annotated[
     ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of catalogue and arrays.  [default: ./pfitre-data]")
+    Path | None, typer.Option("--data-dir", help="Folder of catalogue and arrays.", show_default="./pfitre-data")
+]
+AnglesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of a scan file: table of degrees, perhaps with file names, for TIFF, or Data Exchange without angles.",
+        show_default="the scan's name with suffix .csv",
+    ),
+]
+FlatsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:PATH]",
+        help="Of a scan file: flat fields, as TIFF, folder, .npy, HDF5, or a dataset PATH inside an HDF5 file.",
+    ),
+]
+DarksOption = Annotated[str | None, typer.Option(metavar="FILE[:PATH]", help="Dark fields, likewise.")]
+MeasurementOption = Annotated[
+    Measurement | None,
+    typer.Option(
+        help="What the images of a scan file hold: counts (transmission) or line integrals.",
+        show_default="file, then values",
+    ),
+]
+OrderOption = Annotated[
+    Order,
+    typer.Option(
+        help="Order of a folder's images: number by number from the left, by the last number, by the angle in the "
+        "name; auto stops where the names leave a doubt.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 

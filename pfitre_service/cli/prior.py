@@ -23,22 +23,28 @@ weights = typer.Typer(
 )
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", help="Folder of weights made here.  [default: in the data home]"),
+    typer.Option("--folder", help="Folder of weights made here.", show_default="in the data home"),
 ]
 
 
 @app.command()
 def train(
     folder: Annotated[Path, typer.Option(help="Where checkpoints, journals and weights go.")] = Path("pfitre-training"),
-    architecture: Annotated[str | None, typer.Option(help="pfitre-s or pfitre-m.  [default: the recipe's]")] = None,
+    architecture: Annotated[str | None, typer.Option(help="pfitre-s or pfitre-m.", show_default="the recipe's")] = None,
     begin_with: Annotated[
-        str | None, typer.Option("--from", help="Weights to go on from, by name.  [default: random ones]")
+        str | None, typer.Option("--from", help="Weights to go on from, by name.", show_default="random ones")
     ] = None,
-    updates: Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.  [default: the recipe's]")] = None,
+    updates: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the optimiser.", show_default="the recipe's")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.  [default: cores]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...  [default: a GPU where there is one]")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the weights.  [default: ARCHITECTURE-trained]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that make samples.", show_default="cores")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda:0, ...", show_default="a GPU where there is one")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the weights.", show_default="ARCHITECTURE-trained")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The whole recipe small, in a minute.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
     as_json: JsonOption = False,
@@ -118,7 +124,7 @@ def check(folder: FolderOption = None, as_json: JsonOption = False) -> None:
 @weights.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Checkpoint (.pth) of the published network, pfitre-zhao2025.")],
-    name: Annotated[str | None, typer.Option(help="What to call it.  [default: after the file]")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it.", show_default="after the file")] = None,
     folder: FolderOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,16 +10,19 @@ from typing import Annotated
 import typer
 
 from pfitre_service.cli.options import (
+    AnglesOption,
+    DarksOption,
+    FlatsOption,
     JsonOption,
     Logging,
+    MeasurementOption,
+    OrderOption,
     ProfileOption,
     SetOption,
     overrides_of,
     print_json,
     settings_of,
 )
-from pfitre_service.ingest.scan_files.file_order import Order
-from pfitre_service.model import Measurement
 
 app = typer.Typer()
 
@@ -28,39 +31,19 @@ app = typer.Typer()
 def reconstruct(
     file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Result: .h5, .tif or .zarr.")] = None,
-    angles: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table of degrees, perhaps with names of files, for TIFF, or Data Exchange without angles.  "
-            "[default: FILE with suffix .csv]"
-        ),
-    ] = None,
-    flats: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE[:PATH]", help="Flat fields: TIFF, folder, .npy, HDF5, or a dataset PATH inside an HDF5 file."
-        ),
-    ] = None,
-    darks: Annotated[str | None, typer.Option(metavar="FILE[:PATH]", help="Dark fields, likewise.")] = None,
-    measurement: Annotated[
-        Measurement | None,
-        typer.Option(
-            help="What the images hold: counts (transmission) or line integrals.  [default: file, then values]"
-        ),
-    ] = None,
-    order: Annotated[
-        Order,
-        typer.Option(
-            help="Order of a folder's images: number by number from the left, by the last number, by the angle in the "
-            "name; auto stops where the names leave a doubt.",
-        ),
-    ] = "auto",
-    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.  [default: found]")] = None,
+    angles: AnglesOption = None,
+    flats: FlatsOption = None,
+    darks: DarksOption = None,
+    measurement: MeasurementOption = None,
+    order: OrderOption = "auto",
+    axis: Annotated[float | None, typer.Option(help="Column of the rotation axis.", show_default="found")] = None,
     prior: Annotated[
         str, typer.Option(help="What fills in the missing wedge: auto, none, tv, or weights by name.")
     ] = "auto",
-    iterations: Annotated[int | None, typer.Option(min=1, help="Most steps.  [default: until converged]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, ...  [default: a GPU where there is one]")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Most steps.", show_default="until converged")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda:0, ...", show_default="a GPU where there is one")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     profile: ProfileOption = None,
     set_: SetOption = None,
@@ -106,20 +89,22 @@ def replay(
         ),
     ],
     run: Annotated[
-        str | None, typer.Option(help="Uid, its beginning, or scan id.  [default: all of a file; the newest stored]")
+        str | None,
+        typer.Option(help="Uid, its beginning, or scan id.", show_default="all of a file; the newest stored"),
     ] = None,
     axis: Annotated[
-        float | None, typer.Option(help="Column of the rotation axis of a scan file.  [default: the middle]")
+        float | None, typer.Option(help="Column of the rotation axis of a scan file.", show_default="the middle")
     ] = None,
-    angles: Annotated[
-        Path | None,
-        typer.Option(help="CSV of a scan file's angles in degrees: of TIFF, or Data Exchange without theta."),
-    ] = None,
+    angles: AnglesOption = None,
+    flats: FlatsOption = None,
+    darks: DarksOption = None,
+    measurement: MeasurementOption = None,
+    order: OrderOption = "auto",
     speed: Annotated[
         str, typer.Option(help="Times as fast as it was, or max: as fast as it is taken without loss.")
     ] = "max",
     keep_uids: Annotated[
-        bool, typer.Option("--keep-uids", help="Send the uids as they are.  [default: new ones each time]")
+        bool, typer.Option("--keep-uids", help="Send the uids as they are.", show_default="new ones each time")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the tomograms are final.")] = False,
     embedded: Annotated[
@@ -137,6 +122,7 @@ def replay(
     Examples:
       pfitre replay documents.jsonl --speed 1
       pfitre replay tooth.h5 --embedded replayed --json
+      pfitre replay counts.tif --flats flats.h5:/entry/data --darks darks.tif --wait
       pfitre replay http://127.0.0.1:8000 --run 5da75b34 --profile profiles/fxi --wait
     """
     from pfitre_service.offline.replay import replay
@@ -147,6 +133,10 @@ def replay(
         run=run,
         axis=axis,
         angles=angles,
+        flats=flats,
+        darks=darks,
+        measurement=measurement,
+        order=order,
         speed=speed,
         keep_uids=keep_uids,
         wait=wait,
@@ -167,6 +157,11 @@ def doctor(
         str | None,
         typer.Option(help="Catalogue of the run: address of Tiled, or profile:NAME; or a file of many runs."),
     ] = None,
+    angles: AnglesOption = None,
+    flats: FlatsOption = None,
+    darks: DarksOption = None,
+    measurement: MeasurementOption = None,
+    order: OrderOption = "auto",
     profile: ProfileOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -176,13 +171,23 @@ def doctor(
 
     Examples:
       pfitre doctor --profile profiles/hxn-xrf --run documents.jsonl
+      pfitre doctor --run counts.tif --flats flats.h5:/entry/data --darks darks.tif
       pfitre doctor --profile profiles/fxi --source http://127.0.0.1:8000 --run 5da75b34
     """
     from pfitre_service.offline.doctor import diagnose, render
 
     Logging.set_up(logging.WARNING)
     settings = settings_of(profile, None, set_)
-    diagnosis = diagnose(source or run, run if source else None, settings)
+    diagnosis = diagnose(
+        source or run,
+        run if source else None,
+        settings,
+        angles=angles,
+        flats=flats,
+        darks=darks,
+        measurement=measurement,
+        order=order,
+    )
     if as_json:
         print_json(diagnosis)
     else:

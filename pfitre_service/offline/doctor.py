@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from pfitre_service.config import Settings
+from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.ingest.stored_runs.stored_documents import stored_documents
+from pfitre_service.model import Measurement
 from pfitre_service.offline.run_diagnosis import Line, RunDiagnosis
 from pfitre_service.text_output import make_console, printable
 
 _STYLES = {"good": "green", "plain": "default", "warning": "yellow", "bad": "red"}
 
 
-def diagnose(source: str, run: str | None, settings: Settings) -> dict[str, Any]:
-    """Every line and the verdict, as `--json` prints them. Raises InputError, SettingsError, StoreError."""
-    stored = stored_documents(source, run, settings.documents)
+def diagnose(
+    source: str,
+    run: str | None,
+    settings: Settings,
+    *,
+    angles: Path | None = None,
+    flats: str | None = None,
+    darks: str | None = None,
+    measurement: Measurement | None = None,
+    order: Order = "auto",
+) -> dict[str, Any]:
+    """Every line and the verdict, as `--json` prints them. Raises InputError, SettingsError, StoreError.
+
+    angles, flats, darks, measurement, order: see `stored_documents`.
+    """
+    stored = stored_documents(
+        source, run, settings.documents, angles=angles, flats=flats, darks=darks, measurement=measurement, order=order
+    )
     understanding = RunDiagnosis(settings.documents)
-    lines = understanding.take(stored.documents)
+    lines = [Line("file", "plain", note) for note in stored.notes]
+    lines += understanding.take(stored.documents)
     lines += [Line("left out", "warning", fault) for fault in stored.left_out()]
     return {
         "source": stored.source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from pfitre_service.config import Settings
 from pfitre_service.engine.parameters import use_threads
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
-from pfitre_service.ingest import StoredScan, read_scan
+from pfitre_service.ingest import StoredScan, read_scan, said_to_hold
 from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.model import Measurement
 from pfitre_service.model import Progress as Step
@@ -44,7 +44,8 @@ def reconstruct_file(
     if output is not None:
         check_output(output, overwrite=overwrite)
     with console.status(Text(f"reading {printable(str(file))}")):
-        scan = _said(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), measurement, settings)
+        said = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
+        scan = said_to_hold(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), said)
     console.print(_describe(scan))
     for note in scan.notes:
         console.print(note)
@@ -63,17 +64,6 @@ def reconstruct_file(
         + (f", written to {output}" if output is not None else "; give --output to keep the volume"),
     )
     return summary
-
-
-def _said(scan: StoredScan, measurement: Measurement | None, settings: Settings) -> StoredScan:
-    """The scan with what a person says of its images, by the option or by documents.measurement. Raises InputError."""
-    said = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
-    if said is None:
-        return scan
-    if said == "line_integral" and scan.flats is not None:
-        note = "flat and dark fields are not used: the images are said to be line integrals"
-        return replace(scan, measurement=said, flats=None, darks=None, notes=(*scan.notes, note))
-    return replace(scan, measurement=said)
 
 
 def _with_progress_bar(

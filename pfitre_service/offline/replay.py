@@ -20,7 +20,9 @@ from rich.text import Text
 from pfitre_service.catalog_access import connect_catalog
 from pfitre_service.config import Settings, load_profile, load_settings, merged
 from pfitre_service.errors import ServiceError, SettingsError
+from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.ingest.stored_runs.stored_documents import StoredDocuments, stored_documents
+from pfitre_service.model import Measurement
 from pfitre_service.offline.flow_controlled_publisher import FlowControlledPublisher
 from pfitre_service.offline.fresh_uids import FreshUids
 from pfitre_service.service.embedded import demo_settings
@@ -102,6 +104,10 @@ def replay(
     run: str | None,
     axis: float | None,
     angles: Path | None,
+    flats: str | None,
+    darks: str | None,
+    measurement: Measurement | None,
+    order: Order,
     speed: str,
     keep_uids: bool,
     wait: bool,
@@ -117,8 +123,20 @@ def replay(
     factor = speed_of(speed)
     settings = load_settings(profile, overrides) if embedded is None else _embedded(embedded, profile, overrides)
     with console.status(Text(f"opening {printable(source)}")):
-        stored = stored_documents(source, run, settings.documents, axis=axis, angles=angles)
+        stored = stored_documents(
+            source,
+            run,
+            settings.documents,
+            axis=axis,
+            angles=angles,
+            flats=flats,
+            darks=darks,
+            measurement=measurement,
+            order=order,
+        )
     console.print(stored.source)
+    for note in stored.notes:
+        console.print(printable(note), markup=False)
     with contextlib.ExitStack() as stack:
         if embedded is not None:
             supervisor = make_supervisor(settings, log_level=logging.getLogger().getEffectiveLevel())

@@ -6,9 +6,9 @@ of widths h|cos t| and h|sin t|. A detector column collects the part of the shad
     y[c] = h^2 * sum over voxels i of  v_i * (F(c + 1/2 - s_i) - F(c - 1/2 - s_i))
     s_i  = axis + x_i cos t + y_i sin t
 
-where F is the integral of the trapezoid and x_i, y_i are measured from the slice's centre (docs/design.md, "Geometry"). The
-voxels are finer than the detector's columns by `oversampling`, hence finer than the solver's: what is reconstructed was
-not simulated on the grid it is reconstructed on.
+where F is the integral of the trapezoid and x_i, y_i are measured from the slice's centre (docs/design.md, "Geometry").
+The voxels are finer than the detector's columns by `oversampling`, hence finer than the solver's: what is reconstructed
+was not simulated on the grid it is reconstructed on.
 """
 
 from __future__ import annotations

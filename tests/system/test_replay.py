@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
@@ -77,6 +78,19 @@ def nxtomo(exposures, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def tiff(exposures, tmp_path_factory) -> tuple[str, ...]:
+    """Images with a table of angles, and flats and darks in files of other forms, as arguments."""
+    folder = tmp_path_factory.mktemp("tiff")
+    tifffile.imwrite(folder / "counts.tif", exposures.projections, photometric="minisblack")
+    (folder / "counts.csv").write_text("\n".join(map(str, exposures.angles)))
+    np.save(folder / "flats.npy", exposures.flats)
+    with h5py.File(folder / "darks.h5", "w") as file:
+        file["entry/data"] = exposures.darks
+    files = (str(folder / "counts.tif"), f"--flats={folder}/flats.npy", f"--darks={folder}/darks.h5:/entry/data")
+    return (*files, "--measurement=transmission", f"--axis={exposures.axis}")
+
+
 @pytest.fixture
 def profile(service, tmp_path, monkeypatch) -> str:
     """Name of the catalogue among those that Tiled and databroker know on this machine."""
@@ -86,9 +100,12 @@ def profile(service, tmp_path, monkeypatch) -> str:
     return "profile:beamline"
 
 
-@pytest.mark.parametrize("kind", ["documents", "nxtomo", "tiled", "profile"])
-def test_a_stored_scan_gives_the_volume_of_the_live_one(replay, service, inline, nxtomo, exposures, profile, kind):
+@pytest.mark.parametrize("kind", ["documents", "nxtomo", "tiff", "tiled", "profile"])
+def test_a_stored_scan_gives_the_volume_of_the_live_one(
+    replay, service, inline, nxtomo, tiff, exposures, profile, kind
+):
     arguments = {
+        "tiff": tiff,
         "documents": (str(inline["file"]),),
         "nxtomo": (str(nxtomo), f"--axis={exposures.axis}"),
         "tiled": (f"{service.url}/api/v1/metadata/raw", "--run", inline["uid"][:8]),

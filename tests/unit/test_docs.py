@@ -97,7 +97,7 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
 
 
 def test_commands_are_found_and_wrong_ones_noticed() -> None:
-    assert any(line.startswith("pfitre demo") for line in command_lines(ROOT / "README.md"))
+    assert any(line.startswith("pfitre serve") for line in command_lines(ROOT / "README.md"))
     assert problem_with("pfitre demo --scan chip --keep") is None
     assert problem_with("pfitre demo --scna chip") is not None
     assert problem_with("pfitre bench solver --json > out.json") is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,16 @@ class StoredScan:
     """Where it came from, in words."""
     notes: tuple[str, ...] = ()
     """What a person should know of how it was read: the order taken, what was left out, what stands in for what."""
+
+
+def said_to_hold(scan: StoredScan, measurement: Measurement | None) -> StoredScan:
+    """`scan`, of which a person says what its images hold; None where nobody does."""
+    if measurement is None:
+        return scan
+    if measurement == "line_integral" and scan.flats is not None:
+        note = "flat and dark fields are not used: the images are said to be line integrals"
+        return replace(scan, measurement=measurement, flats=None, darks=None, notes=(*scan.notes, note))
+    return replace(scan, measurement=measurement)
 
 
 def checked(scan: StoredScan) -> StoredScan:

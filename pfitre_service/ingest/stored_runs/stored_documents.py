@@ -10,9 +10,12 @@ from typing import Any
 from pfitre_service.errors import InputError
 from pfitre_service.ingest.detector_files.frame_files import FrameFiles
 from pfitre_service.ingest.rules import DocumentRules
+from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.ingest.scan_files.read_scan import read_scan
+from pfitre_service.ingest.scan_files.stored_scan import said_to_hold
 from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
+from pfitre_service.model import Measurement
 
 Document = tuple[str, dict[str, Any]]
 PROFILE = "profile:"
@@ -33,6 +36,8 @@ class StoredDocuments:
     """How many there are, if that is known beforehand."""
     left_out: Callable[[], list[str]] = field(default=list)
     """After reading: what could not be understood, in words."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how it was read."""
 
 
 def stored_documents(
@@ -42,14 +47,19 @@ def stored_documents(
     *,
     axis: float | None = None,
     angles: Path | None = None,
+    flats: str | None = None,
+    darks: str | None = None,
+    measurement: Measurement | None = None,
+    order: Order = "auto",
 ) -> StoredDocuments:
     """The documents at `source`, of one run if `run` (a uid, its beginning, or a scan id) names it.
 
     source: a file of documents, a scan file or folder, the address of a Tiled catalogue or run, or `profile:NAME`; of a
-    catalogue, the newest run without `run`. Of scan files alone, axis: column of the rotation axis; angles: table of
-    degrees, see `read_scan`. Raises `InputError`, `SettingsError`, `StoreError`.
+    catalogue, the newest run without `run`. Of scan files alone, axis: column of the rotation axis; measurement: what
+    the images hold; angles, flats, darks, order: see `read_scan`. Raises `InputError`, `SettingsError`, `StoreError`.
     """
-    given = [name for name, value in (("axis", axis), ("angles", angles)) if value is not None]
+    options = {"axis": axis, "angles": angles, "flats": flats, "darks": darks, "measurement": measurement}
+    given = [name for name, value in options.items() if value is not None] + (["order"] if order != "auto" else [])
     if source.startswith(("http://", "https://", PROFILE)):
         _refuse(given, source)
         return _of_catalogue(source, run, rules)
@@ -63,10 +73,16 @@ def stored_documents(
         return StoredDocuments(f"documents in {path}", documents, left_out=lambda: faults_of(lines))
     if run is not None:
         raise InputError(f"{path} holds one scan; leave --run {run} out")
-    scan = read_scan(path, angles=angles)
+    if measurement is not None and rules.measurement not in ("auto", measurement):
+        raise InputError(
+            f"--measurement {measurement} contradicts documents.measurement = {rules.measurement!r} of these settings, "
+            "which the service follows: leave one of them out"
+        )
+    scan = said_to_hold(read_scan(path, angles=angles, flats=flats, darks=darks, order=order), measurement)
     stacks = [stack for stack in (scan.darks, scan.flats, scan.projections) if stack is not None]
     total = sum(len(stack) + 1 for stack in stacks) + 2
-    return StoredDocuments(scan.source, documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S, axis=axis), total)
+    documents = documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S, axis=axis)
+    return StoredDocuments(scan.source, documents, total, notes=scan.notes)
 
 
 def _refuse(options: list[str], source: str) -> None:
