@@ -29,6 +29,11 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def reachable(host: str) -> str:
+    """The host by which this machine reaches a server that listens at `host`, which may stand for all of its own."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """`count` different TCP ports on which nobody listens at the moment of the call.
 

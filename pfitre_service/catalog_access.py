@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pfitre_service.addresses import format_address, reachable
 from pfitre_service.config import Settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.store.catalog import Catalog
@@ -14,8 +15,7 @@ def catalog_url(settings: Settings) -> str:
     """Root address of the catalogue: an existing Tiled server's, or the embedded one's."""
     if settings.tiled.uri is not None:
         return settings.tiled.uri
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.tiled.host, settings.tiled.host)
-    return f"http://[{host}]:{settings.tiled.port}" if ":" in host else f"http://{host}:{settings.tiled.port}"
+    return f"http://{format_address(reachable(settings.tiled.host), settings.tiled.port)}"
 
 
 def api_key(settings: Settings) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 from pfitre_service.config import Settings, load_settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.scan_files.file_order import Order
+from pfitre_service.json_values import plain
 from pfitre_service.model import Measurement
 from pfitre_service.text_output import set_up_logging
 
@@ -99,15 +99,5 @@ def overrides_of(assignments: list[str] | None) -> dict[str, Any]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(_plain(value), allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, and more than six significant digits of a measurement say nothing."""
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
+    # More than six significant digits of a measurement say nothing.
+    typer.echo(json.dumps(plain(value, "the summary", digits=6), allow_nan=False))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from pfitre_service.errors import StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.model import Phase, Progress, TomogramKey
+from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog, TomogramSummary
 from pfitre_service.store.reader import TomogramReader
 
-_ENDED = ("final", "failed", "references")
 _OF_PROGRESS = ("phase", "time", "angles_used", "residual", "heldout_error", "heldout_error_physics")
 
 
@@ -50,7 +50,7 @@ class Revision:
     @property
     def ended(self) -> bool:
         """No other volume will come."""
-        return self.status in _ENDED
+        return self.status in layout.ENDED
 
 
 def revisions_of(catalog: Catalog, key: TomogramKey, *, timeout_s: float, poll_s: float) -> Iterator[Revision]:
@@ -86,7 +86,7 @@ def _look(summary: TomogramSummary, reader: TomogramReader) -> Revision | None:
     row = None if summary.revision is None else _row(reader, summary.revision)
     # The container's metadata, which say how the volume was made, are written last.
     described = row is not None and summary.metadata.get("revision") is not None
-    if not described and summary.status not in _ENDED:
+    if not described and summary.status not in layout.ENDED:
         return None
     moment = Revision(summary.key.id, summary.revision, summary.status, summary.metadata.get("reason"))
     return moment if row is None else replace(moment, **{name: getattr(row, name) for name in _OF_PROGRESS})

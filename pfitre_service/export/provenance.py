@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
 from pfitre_service.export.tomogram import Tomogram, last_measured
+from pfitre_service.json_values import plain
 from pfitre_service.recon.quality.directions import described, measured_ranges, missing_degrees
 
 _PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
@@ -74,7 +73,7 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
             "versions": _versions(),
         },
     }
-    cleaned: dict[str, Any] = _plain(document)
+    cleaned: dict[str, Any] = plain(document, "provenance")
     return cleaned
 
 
@@ -129,14 +128,3 @@ def _time(seconds: Any) -> str | None:
     if not isinstance(seconds, int | float):
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, no tuples and only words for keys."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -27,6 +27,7 @@ from pfitre_service.offline.flow_controlled_publisher import FlowControlledPubli
 from pfitre_service.offline.fresh_uids import FreshUids
 from pfitre_service.service.embedded import demo_settings
 from pfitre_service.service.serve import make_supervisor
+from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog, TomogramSummary
 from pfitre_service.text_output import make_console, printable
 
@@ -34,7 +35,6 @@ _READY_S = 90.0
 _STANDSTILL_S = 300.0
 _WATCH_S = 0.25
 _NEWEST = 200
-_SETTLED = ("final", "failed", "references")
 
 
 @dataclass(slots=True)
@@ -183,7 +183,7 @@ def _tomograms_of(catalog: Catalog, runs: list[str]) -> list[TomogramSummary]:
 def _until_settled(catalog: Catalog, runs: list[str]) -> None:
     """Until every tomogram of these runs came to its end, as long as something moves."""
     seen, since, pause = "", time.monotonic(), threading.Event()
-    while waits := [one for one in _tomograms_of(catalog, runs) if one.status not in _SETTLED]:
+    while waits := [one for one in _tomograms_of(catalog, runs) if one.status not in layout.ENDED]:
         now = " ".join(f"{one.key} {one.frames} {one.revision} {one.status}" for one in waits)
         if now != seen:
             seen, since = now, time.monotonic()

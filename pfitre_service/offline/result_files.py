@@ -14,6 +14,7 @@ import pfitre_service
 from pfitre_service.engine.reconstruct import Reconstruction
 from pfitre_service.errors import InputError
 from pfitre_service.export.files import whole_or_not_at_all
+from pfitre_service.json_values import plain
 from pfitre_service.model import Progress
 
 _VOLUMES = ("volume", "physics", "expected_error", "inferred", "preview")
@@ -89,7 +90,7 @@ def _write_tiff(path: Path, result: Reconstruction, provenance: dict[str, Any]) 
         result.volume,
         photometric="minisblack",
         compression="zlib",
-        description=json.dumps(_finite(provenance)),
+        description=json.dumps(plain(provenance, "provenance")),
         software=provenance["software"],
     )
 
@@ -97,22 +98,13 @@ def _write_tiff(path: Path, result: Reconstruction, provenance: dict[str, Any]) 
 def _write_zarr(path: Path, result: Reconstruction, provenance: dict[str, Any]) -> None:
     import zarr
 
-    group = zarr.open_group(str(path), mode="w", attributes=_finite(provenance))
+    group = zarr.open_group(str(path), mode="w", attributes=plain(provenance, "provenance"))
     for name in _VOLUMES:
         data = getattr(result, name)
         depth = max(1, min(len(data), (8 << 20) // data[0].nbytes))
         group.create_array(name, data=data, chunks=(depth, *data.shape[1:]), dimension_names=("z", "y", "x"))
     table = {name: column.tolist() for name, column in _progress_table(result).items()}
-    group.attrs["progress"] = {name: [_finite_number(value) for value in column] for name, column in table.items()}
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _finite_number(value) for name, value in values.items()}
-
-
-def _finite_number(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    group.attrs["progress"] = plain(table, "progress")
 
 
 WRITERS: dict[str, Callable[[Path, Reconstruction, dict[str, Any]], None]] = {

@@ -24,7 +24,6 @@ from pfitre_service.store.tiled_http.connection import TiledHttp
 logger = logging.getLogger(__name__)
 
 _PAGE = 100
-_SETTLED = ("final", "failed", "references")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ class Catalog:
         found: list[TomogramSummary] = []
         while True:
             page = nodes.list_nodes(
-                self._wire, layout.ROOT, limit=_PAGE, offset=len(found), none_of={"status": _SETTLED}
+                self._wire, layout.ROOT, limit=_PAGE, offset=len(found), none_of={"status": layout.ENDED}
             )
             found += [self._summary(container) for container in page]
             if len(page) < _PAGE:
@@ -244,7 +243,7 @@ class Catalog:
         key = TomogramKey(container.key)
         children = {node.key: node for node in nodes.list_nodes(self._wire, layout.container_path(key))}
         summary = self._with_references(_summarize(key, container.metadata, children))
-        if summary.status in _SETTLED and summary.acquisition != "receiving":
+        if summary.status in layout.ENDED and summary.acquisition != "receiving":
             self._settled[container.key] = summary
         else:
             self._settled.pop(container.key, None)

@@ -31,6 +31,8 @@ FRAME_DIMS = ("angle", "row", "column")
 VOLUME_DIMS = ("z", "y", "x")
 
 ResultName = Literal["volume", "physics", "expected_error", "inferred", "preview"]
+ENDED = ("final", "failed", "references")
+"""States of a tomogram, `status` in its metadata, in which nothing more will come of it."""
 AcquisitionState = Literal["receiving", "complete", "aborted", "failed", "abandoned"]
 """Of the frames; every state but the first is an end."""
 

@@ -10,8 +10,6 @@ import http.client
 import io
 import json
 import logging
-import math
-import numbers
 import os
 import socket
 import socketserver
@@ -23,8 +21,9 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from pfitre_service.addresses import format_address, parse_address
+from pfitre_service.addresses import format_address, parse_address, reachable
 from pfitre_service.errors import ServiceError
+from pfitre_service.json_values import plain
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ _REQUEST_S = 1.0
 """Longest time that one client may take to send its request."""
 _REQUEST_BYTES = 8192
 _ANSWER_BYTES = 1 << 20
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +125,9 @@ class Health:
         Raises:
             TypeError: a value has no JSON form.
         """
-        plain = {str(key): _plain(value) for key, value in details.items()}
+        values = plain(details, "health details")
         with self._lock:
-            self._details.update(plain)
+            self._details.update(values)
 
     def snapshot(self) -> HealthReport:
         """The report of this moment; later changes do not reach it."""
@@ -198,7 +196,7 @@ def fetch_health(address: str, timeout_s: float = 2.0) -> HealthReport | None:
         SettingsError: the address cannot be read.
     """
     host, port = parse_address(address)
-    connection = http.client.HTTPConnection(_ANY_HOST.get(host, host), port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(reachable(host), port, timeout=timeout_s)
     try:
         connection.request("GET", "/health")
         body = connection.getresponse().read(_ANSWER_BYTES)
@@ -284,18 +282,3 @@ def _read_head(connection: socket.socket) -> bytes:
         if not piece:
             break
     return head
-
-
-def _plain(value: Any) -> Any:
-    """`value` as a plain JSON value."""
-    if value is None or isinstance(value, (str, bool)):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    raise TypeError(f"health details hold JSON values only; got {type(value).__name__}: {value!r}")

@@ -101,7 +101,8 @@ def test_json_of_a_command_holds_anything_and_is_read_back(text):
         print_json({"name": text, text: [text, Path("a") / text.replace("\0", "")]})
     assert out.getvalue().isascii()
     assert harmless(out.getvalue())
-    assert json.loads(out.getvalue())["name"] == text or text == "name"
+    kept = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+    assert json.loads(out.getvalue())["name"] == kept or text == "name"
 
 
 @given(TEXTS)

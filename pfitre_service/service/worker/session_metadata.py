@@ -10,6 +10,7 @@ from typing import Any
 from pfitre_service.config import Settings
 from pfitre_service.engine.calibration_search import of_detector, of_solver
 from pfitre_service.engine.engine import Engine
+from pfitre_service.json_values import plain
 from pfitre_service.model import Progress
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.calibration.calibration import Calibration
@@ -37,7 +38,7 @@ def status_fields(
         "measurement": engine.parameters.measurement,
         "measurement_from": engine.measurement_from,
         "findings": [asdict(finding) for finding in engine.findings],
-        "progress": {name: _finite(value) for name, value in row.items()},
+        "progress": plain(row, "progress"),
         "parameters": {
             "calibration": asdict(settings.calibration),
             "recon": asdict(settings.recon),
@@ -69,10 +70,6 @@ def how_it_ended(summary: TomogramSummary) -> str:
     expected = summary.expected_frames
     of_expected = f" of {expected} announced" if expected is not None else ""
     return f"scan {summary.acquisition}{reason} with {summary.frames['projection']}{of_expected} projections"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def resumed_calibration(

@@ -25,13 +25,13 @@ from pfitre_service.errors import InputError, SettingsError, StoreError, StoreMi
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.worker.publisher import Publisher
 from pfitre_service.service.worker.session import Session
+from pfitre_service.store import layout
 from pfitre_service.store.catalog import Catalog, TomogramSummary
 from pfitre_service.supervision.process import ProcessContext
 
 logger = logging.getLogger(__name__)
 
 _SWEEP_S = 60.0
-_ENDED = ("final", "failed", "references")
 
 
 class Turn(Protocol):
@@ -77,7 +77,7 @@ class Worker:
     def observe(self) -> None:
         """Learns what the catalogue holds by now; opens sessions for tomograms that are new."""
         for summary in self._summaries():
-            if summary.status in _ENDED or summary.key in self._given_up:
+            if summary.status in layout.ENDED or summary.key in self._given_up:
                 continue
             if summary.key not in self._sessions:
                 reader = self._catalog.reader(summary.key)

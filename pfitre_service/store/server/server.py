@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from pfitre_service.addresses import format_address, reachable
 from pfitre_service.errors import StoreError
 from pfitre_service.store.server import data_folder
 from pfitre_service.store.server.databases import DatabaseWatch, check_databases
@@ -117,7 +118,7 @@ def run_server(
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        url = f"http://{_named(host)}:{listener.getsockname()[1]}"
+        url = f"http://{format_address(reachable(host), listener.getsockname()[1])}"
         server = _Server(config, stop, watch, lambda: on_ready(url), on_trouble)
         server.run(sockets=[listener])
         if not server.started:
@@ -181,13 +182,6 @@ def _listening(host: str, port: int) -> Generator[socket.socket, None, None]:
                 "(0 takes any that is free)"
             ) from error
         yield listener
-
-
-def _named(host: str) -> str:
-    """The address that a client on this machine uses."""
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
 
 
 def _own_settings(app: FastAPI) -> None:

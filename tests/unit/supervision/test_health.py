@@ -97,8 +97,8 @@ def test_numpy_numbers_and_nan_become_strict_json(health: Health) -> None:
 
 
 def test_a_value_without_a_json_form_is_refused_where_it_is_set(health: Health) -> None:
-    with pytest.raises(TypeError, match="JSON values only; got ndarray"):
-        health.update({"volume": np.zeros(2)})
+    with pytest.raises(TypeError, match=r"health details\.volume cannot be stored: a object"):
+        health.update({"volume": object()})
 
 
 def test_a_report_survives_json(health: Health) -> None:
