@@ -93,7 +93,7 @@ class WorkerSettings(Branch):
     poll_interval_s: float = Field(default=0.2, gt=0.0)
     """How often the catalogue is asked for new frames while there is nothing to compute."""
     heldout_every: Literal[0] | Annotated[int, Field(ge=2)] = 8
-    """Every so-manieth projection is held out to measure the error; 0 holds none out."""
+    """Every n-th projection is held out to measure the error; 0 holds none out."""
     batch_frames: int = Field(default=32, ge=1)
     """Frames read from the catalogue at a time."""
 

@@ -10,7 +10,7 @@ preprocess makes line integrals, recon accumulates and iterates, prior fills in 
                 as `converging` took, because nothing is left that could tell when they are too many
     final       done
 
-The last phases come from a standing start, so that the final volume depends on the projections alone, and is that of
+The last phases come from a cold start, so that the final volume depends on the projections alone, and is that of
 `reconstruct()`. Meanwhile the volume from before is shown, until the new one foretells the held-out angles as well.
 """
 
@@ -31,7 +31,7 @@ from pfitre_service.engine.examination import FEWEST_FRAMES, Examination, refuse
 from pfitre_service.engine.parameters import EngineParameters, choose_device
 from pfitre_service.engine.projections import ProjectionSet
 from pfitre_service.engine.solver import Metrics, PublishedSnapshot, TomogramSolver
-from pfitre_service.engine.volumes import Volumes
+from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes, Volumes
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
@@ -71,7 +71,7 @@ class Engine:
         first = calibration or Calibration(geometry.axis)
         self._frames = ProjectionSet(geometry, parameters, self.device, first=first, resumed=resumed)
         self._examination = Examination()
-        self._solving = self._standing_start()
+        self._solving = self._cold_start()
         self._shown: PublishedSnapshot | None = None
         """What is in view while the solver of the last phases comes up to it."""
 
@@ -231,14 +231,19 @@ class Engine:
         with the preview, so that it takes a tenth of the time at most."""
         if self.revision <= 1:
             return Volumes(self.preview())
-        if self._shown is not None:
-            return self._shown.volumes
+        return self._solved_volumes() if self._shown is None else self._shown.volumes
+
+    def _solved_volumes(self) -> SolvedVolumes:
         if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
-            return self._solving.volumes(with_quality=False)
+            return self._solving.volumes()
         begin = time.perf_counter()
-        volumes = self._solving.volumes(with_quality=True)
+        volumes = self._solving.assessed_volumes()
         self._believing += time.perf_counter() - begin
         return volumes
+
+    def final_volumes(self) -> AssessedVolumes:
+        """The volumes of the engine that is `final`, with all maps."""
+        return self._solving.assessed_volumes()
 
     @property
     def _in_view(self) -> TomogramSolver | PublishedSnapshot:
@@ -248,7 +253,7 @@ class Engine:
     def _active(self) -> Accumulators:
         return self._frames.active
 
-    def _standing_start(self) -> TomogramSolver:
+    def _cold_start(self) -> TomogramSolver:
         given = self.parameters
         return TomogramSolver(
             self._active, given.recon, given.prior, watched=given.heldout_every > 0, device=self.device
@@ -276,14 +281,14 @@ class Engine:
             self._solving.wake()
 
     def _restart_for_final(self) -> None:
-        """From a standing start on all frames; what has been come to so far stays in view."""
+        """From a cold start on all frames; what has been come to so far stays in view."""
         if self.phase == "final":
             return
         if self._shown is not None:
             self._shown.measure(self._active)
         elif self.revision > 1:
-            self._shown = PublishedSnapshot(self.revision, self.volumes(), self._solving, self._active)
-        self.phase, self._solving = "converging", self._standing_start()
+            self._shown = PublishedSnapshot(self.revision, self._solved_volumes(), self._solving, self._active)
+        self.phase, self._solving = "converging", self._cold_start()
 
     def _advance_phase(self) -> None:
         if self.phase == "converging" and self._active.heldout.angles:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from pfitre_service.config import PriorSettings
-from pfitre_service.errors import SettingsError
+from pfitre_service.config import PriorSettings, Settings
+from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import Measurement
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.parameters import AdmmParameters, CalibrationParameters
@@ -20,7 +20,7 @@ class EngineParameters:
 
     measurement: Measurement = "line_integral"
     heldout_every: int = 8
-    """Every so-manieth projection is held out; 0 holds none out."""
+    """Every n-th projection is held out; 0 holds none out."""
     device: str = "auto"
     preprocess: PreprocessParameters = field(default_factory=PreprocessParameters)
     recon: AdmmParameters = field(default_factory=AdmmParameters)
@@ -29,6 +29,47 @@ class EngineParameters:
     measurement_said: bool = True
     """Whether a person or a document said what images hold; what was taken for granted is refused where the values
     contradict it."""
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        measurement: Measurement,
+        *,
+        said: bool,
+        prior: str | None = None,
+        iterations: int | None = None,
+        device: str | None = None,
+    ) -> EngineParameters:
+        """As the settings say, but for what is given.
+
+        Parameters
+        ----------
+        said
+            Whether a person or a document said what images hold.
+        prior
+            Name of the prior.
+        iterations
+            Most steps after which the solver stops.
+
+        Raises
+        ------
+        InputError
+            `iterations` is less than 1.
+        """
+        if iterations is not None and iterations < 1:
+            raise InputError(f"iterations must be at least 1, got {iterations}")
+        recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
+        return cls(
+            measurement=measurement,
+            measurement_said=said,
+            heldout_every=settings.worker.heldout_every,
+            device=device or settings.worker.device,
+            preprocess=settings.preprocess,
+            recon=recon,
+            prior=settings.prior if prior is None else settings.prior.model_copy(update={"name": prior}),
+            calibration=settings.calibration,
+        )
 
 
 def use_threads(count: int) -> None:

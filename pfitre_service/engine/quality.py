@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from pfitre_service.engine.accumulator import Accumulators
+from pfitre_service.json_values import plain
 from pfitre_service.recon.quality.directions import described, measured_ranges
 from pfitre_service.recon.quality.error_model import shipped_error_model
 from pfitre_service.recon.quality.evidence import Evidence, inferred_part, missing_share, next_angle, unmeasured
@@ -53,14 +54,8 @@ class Statement:
 
     def document(self) -> dict[str, Any]:
         """JSON values; None for NaN."""
-        lists = {
-            "measured": [list(pair) for pair in self.measured],
-            "outside_calibration": list(self.outside_calibration),
-        }
-        values = asdict(self) | lists
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
-        }
+        values: dict[str, Any] = plain(asdict(self), "quality")
+        return values
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,10 @@ def reconstruct(
     frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
     geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
-    engine = Engine(geometry, _parameters(chosen, kind, prior, iterations, device, said=said), calibration)
+    parameters = EngineParameters.from_settings(
+        chosen, kind, said=said, prior=prior, iterations=iterations, device=device
+    )
+    engine = Engine(geometry, parameters, calibration)
     references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
     batches = _batches(images, degrees)
     engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
@@ -115,14 +118,7 @@ def reconstruct(
     while engine.phase != "final":
         history.append(engine.step())
         on_progress(history[-1])
-    volumes = engine.volumes()
-    # Only the preview has none of these, and the solver has iterated.
-    assert volumes.physics is not None
-    assert volumes.expected_error is not None
-    assert volumes.inferred is not None
-    assert volumes.prior_gap is not None
-    assert volumes.preview is not None
-    assert volumes.statement is not None
+    volumes = engine.final_volumes()
     return Reconstruction(
         volume=volumes.volume,
         physics=volumes.physics,
@@ -147,24 +143,6 @@ def _with_stripes(
     for batch in batches:
         search.add(batch)
     return search.found() or references
-
-
-def _parameters(
-    settings: Settings, measurement: Measurement, prior: str, iterations: int | None, device: str | None, *, said: bool
-) -> EngineParameters:
-    if iterations is not None and iterations < 1:
-        raise InputError(f"iterations must be at least 1, got {iterations}")
-    recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
-    return EngineParameters(
-        measurement=measurement,
-        measurement_said=said,
-        heldout_every=settings.worker.heldout_every,
-        device=device or settings.worker.device,
-        preprocess=settings.preprocess,
-        recon=recon,
-        calibration=settings.calibration,
-        prior=settings.prior.model_copy(update={"name": prior}),
-    )
 
 
 def _checked(projections: ArrayLike, angles: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:

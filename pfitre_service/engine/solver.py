@@ -11,7 +11,7 @@ from pfitre_service.config import PriorSettings
 from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.engine.priors import choose_priors
 from pfitre_service.engine.quality import assess
-from pfitre_service.engine.volumes import Volumes
+from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes
 from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
@@ -29,7 +29,7 @@ class Metrics:
 
 
 class TomogramSolver:
-    """One way from a standing start to a volume. Raises SettingsError and InputError as `choose_priors` does."""
+    """One way from a cold start to a volume. Raises SettingsError and InputError as `choose_priors` does."""
 
     def __init__(
         self, frames: Accumulators, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
@@ -95,22 +95,29 @@ class TomogramSolver:
         residual = relative_residual(self._frames.solved, self._solver.x)
         return Metrics(residual, *self._errors, self._solver.prior_gap)
 
-    def volumes(self, *, with_quality: bool) -> Volumes:
-        """The volume as it is now. believed: with the preview and how far it may be believed, which takes time."""
-        volumes = (self._solver.x.cpu().numpy(), self._solver.physics.x.cpu().numpy())
-        if not with_quality:
-            return Volumes(*volumes)
+    def volumes(self) -> SolvedVolumes:
+        """The volume as it is now."""
+        return SolvedVolumes(self._solver.x.cpu().numpy(), self._solver.physics.x.cpu().numpy())
+
+    def assessed_volumes(self) -> AssessedVolumes:
+        """The volume as it is now, with the preview and how far it may be believed, which takes time."""
         quality = assess(self._frames, self._solver, self._errors[0], self._noise_floor)
         numpy = {name: tensor.cpu().numpy() for name, tensor in quality.maps.items()}
         preview = self._frames.preview.volume(self._frames.solved).cpu().numpy()
-        return Volumes(*volumes, **numpy, preview=preview, statement=quality.statement)
+        return AssessedVolumes(
+            self._solver.x.cpu().numpy(),
+            self._solver.physics.x.cpu().numpy(),
+            **numpy,
+            preview=preview,
+            statement=quality.statement,
+        )
 
 
 class PublishedSnapshot:
     """A volume that stays in view while another solver is on its way."""
 
-    def __init__(self, revision: int, volumes: Volumes, solving: TomogramSolver, frames: Accumulators) -> None:
-        """revision: of the pictures; solving: what made them; frames: see `measure`."""
+    def __init__(self, revision: int, volumes: SolvedVolumes, solving: TomogramSolver, frames: Accumulators) -> None:
+        """revision: of the volumes; solving: what made them; frames: see `measure`."""
         self.revision = revision
         self.volumes = volumes
         self.prior_name = solving.prior_name
@@ -122,8 +129,8 @@ class PublishedSnapshot:
     def measure(self, frames: Accumulators) -> None:
         """Measures it on all frames that are in by now."""
 
-        def residual(data: NormalEquations, picture: object) -> float:
-            return relative_residual(data, torch.as_tensor(picture).to(data.device)) if data.angles else math.nan
+        def residual(data: NormalEquations, volume: object) -> float:
+            return relative_residual(data, torch.as_tensor(volume).to(data.device)) if data.angles else math.nan
 
         volumes = self.volumes
         self.metrics = Metrics(
@@ -134,5 +141,5 @@ class PublishedSnapshot:
         )
 
     def is_no_better_than(self, metrics: Metrics) -> bool:
-        """Whether the other volume foretells the held-out angles as well; False where nothing is held out."""
+        """Whether the other volume predicts the held-out angles as well; False where nothing is held out."""
         return metrics.heldout_error <= self.metrics.heldout_error

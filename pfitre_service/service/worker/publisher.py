@@ -174,14 +174,7 @@ class Publisher:
             writer.progress(work.rows)
         if work.volumes is not None:
             revision, volumes = work.volumes
-            writer.publish(
-                volumes.volume,
-                revision,
-                physics=volumes.physics,
-                expected_error=volumes.expected_error,
-                inferred=volumes.inferred,
-                preview=volumes.preview,
-            )
+            writer.publish(volumes.volume, revision, **volumes.beside())
             self._published[key] = revision
         if work.status is not None:
             writer.status(work.status.state, work.status.reason, **work.status.fields)

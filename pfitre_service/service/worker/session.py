@@ -17,6 +17,7 @@ from pfitre_service.engine.calibration_search import first_calibration, given_ax
 from pfitre_service.engine.engine import MINIMUM_ANGLES, Engine
 from pfitre_service.engine.examination import contradicted
 from pfitre_service.engine.parameters import EngineParameters
+from pfitre_service.engine.volumes import AssessedVolumes
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, Measurement, Progress, Role, TomogramKey
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
@@ -251,15 +252,8 @@ class Session:
             first = first_calibration(geometry, given, self._settings.calibration)
             self.engine = Engine(
                 geometry,
-                EngineParameters(
-                    measurement=self._measurement(summary),
-                    measurement_said=summary.measurement_said,
-                    heldout_every=self._settings.worker.heldout_every,
-                    device=self._settings.worker.device,
-                    preprocess=self._settings.preprocess,
-                    recon=self._settings.recon,
-                    prior=self._settings.prior,
-                    calibration=self._settings.calibration,
+                EngineParameters.from_settings(
+                    self._settings, self._measurement(summary), said=summary.measurement_said
                 ),
                 first,
                 resumed=resumed_calibration(summary, first, self._settings.preprocess),
@@ -295,7 +289,7 @@ class Session:
         self._state = "final" if final else "iterating"
         reason = final_reason(engine, self._reason) if final else ""
         volumes = engine.volumes()
-        statement = {} if volumes.statement is None else {"quality": volumes.statement.document()}
+        statement = {"quality": volumes.statement.document()} if isinstance(volumes, AssessedVolumes) else {}
         status = Status(self._state, reason, self._fields() | statement)
         self._publisher.submit(self.key, volumes=(self._revision(engine), volumes), status=status)
 

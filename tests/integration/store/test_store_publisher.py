@@ -8,9 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from pfitre_service.engine.volumes import Volumes
+from pfitre_service.engine.quality import Statement
+from pfitre_service.engine.volumes import AssessedVolumes
 from pfitre_service.model import Progress
 from pfitre_service.service.worker.publisher import Publisher, Status
+
+STATEMENT = Statement("Half of it.", ((-40.0, 40.0),), 0.1, 0.05, 0.2, 0.3, 0.4, 0.2, 0.4, 0.1, 90.0, ())
 
 
 def row(revision):
@@ -19,7 +22,8 @@ def row(revision):
 
 def volumes(value):
     volume = np.full((3, 8, 8), value, np.float32)
-    return Volumes(volume, physics=volume / 2, expected_error=volume / 4, inferred=volume / 8)
+    maps = {"expected_error": volume / 4, "inferred": volume / 8, "preview": volume, "prior_gap": volume}
+    return AssessedVolumes(volume, volume / 2, **maps, statement=STATEMENT)
 
 
 def wait_for(condition, what, timeout_s=20.0):
