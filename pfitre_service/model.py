@@ -91,6 +91,22 @@ class FrameBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Which projections the solver does not see while the error is measured: every n-th, by their rows in the store."""
+
+    every: int
+    """0: none."""
+
+    def among(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(row,) whether each of `rows` is held out."""
+        return rows % self.every == self.every // 2 if self.every else np.zeros(len(rows), dtype=bool)
+
+    def document(self) -> dict[str, int] | None:
+        """For the metadata: rows `first`, `first + every` and so on are held out; None for none."""
+        return {"first": self.every // 2, "every": self.every} if self.every else None
+
+
+@dataclass(frozen=True, slots=True)
 class ScanGeometry:
     """Where rays run: parallel beam, one rotation axis along the detector's rows (docs/design.md, "Geometry").
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfitre_service.model import FrameBatch, Measurement, ScanGeometry
+from pfitre_service.model import FrameBatch, HeldOut, Measurement, ScanGeometry
 from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.noise import noise_energy
 from pfitre_service.preprocess.plausibility import FrameValues
@@ -143,8 +143,7 @@ class Accumulators:
     ) -> list[tuple[NormalEquations, Tensor, Tensor, Tensor, Tensor]]:
         """Where the chosen frames go: accumulators, line integrals, angles, weights and shifts."""
         rows = batch.first + np.arange(len(batch.images))
-        every = self.heldout_every
-        held = rows % every == every // 2 if every else np.zeros(len(rows), dtype=bool)
+        held = HeldOut(self.heldout_every).among(rows)
         shifts = self.calibration.shifts_of(torch.from_numpy(rows))
         return [
             (

@@ -84,8 +84,8 @@ class Tomogram:
 
     def held_out(self, place: int) -> bool:
         """Whether the solver did not see the projection at this place while the error was measured."""
-        every = int((self.metadata.get("parameters") or {}).get("heldout_every") or 0)
-        return every > 0 and place % every == every // 2
+        rule = self.metadata.get("heldout")
+        return rule is not None and place % rule["every"] == rule["first"]
 
     @property
     def counting_angles(self) -> list[tuple[float, bool]]:

@@ -11,7 +11,7 @@ from pfitre_service.config import Settings
 from pfitre_service.engine.calibration_search import of_detector, of_solver
 from pfitre_service.engine.engine import Engine
 from pfitre_service.json_values import plain
-from pfitre_service.model import Progress
+from pfitre_service.model import HeldOut, Progress
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.calibration.calibration import Calibration
 from pfitre_service.store.catalog import TomogramSummary
@@ -39,6 +39,7 @@ def status_fields(
         "measurement_from": engine.measurement_from,
         "findings": [asdict(finding) for finding in engine.findings],
         "progress": plain(row, "progress"),
+        "heldout": HeldOut(settings.worker.heldout_every).document(),
         "parameters": {
             "calibration": asdict(settings.calibration),
             "recon": asdict(settings.recon),

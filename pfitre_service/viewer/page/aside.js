@@ -23,8 +23,8 @@ export function showWords(troubled) {
   $("progress").style.visibility = expected ? "" : "hidden"; // a bar that runs to and fro would keep a processor busy
   const lag = received - (progress.angles_used ?? 0);
   $("progress-text").textContent = `${received}${expected ? ` of ${expected}` : ""} received${lag > 0 && state !== "final" ? `, ${lag} waiting` : ""}${ending(frames, received, expected)}`;
-  const every = metadata.parameters?.heldout_every ?? 0;
-  const held = () => places.map((place) => every > 0 && place % every === Math.floor(every / 2));
+  const { first, every } = metadata.heldout ?? {};
+  const held = () => places.map((place) => place % every === first);
   draw($("dial"), () => dial(angles, held(), quality.measured ?? [], quality.next_angle), angles, every, metadata.quality);
   draw($("curves"), () => [curves(rows, $("against").value, quality.noise_floor)], rows, $("against").value, metadata.quality);
   const warnings = metadata.warnings ?? [];

@@ -9,6 +9,7 @@ from pfitre_service.config import Settings
 from pfitre_service.demo.summary import psnr
 from pfitre_service.engine.reconstruct import reconstruct
 from pfitre_service.errors import InputError, SettingsError
+from pfitre_service.model import HeldOut
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.parameters import CalibrationParameters
 from pfitre_service.twin.chip import layered_chip
@@ -155,3 +156,10 @@ def test_counts_without_references_are_reconstructed_with_warnings(integrals, an
 def test_what_cannot_be_reconstructed_is_explained(integrals, angles, change, said):
     with pytest.raises((InputError, SettingsError), match=said):
         reconstruct(**{"projections": integrals, "angles": angles, "device": "cpu", **change})
+
+
+def test_the_rule_of_what_is_held_out_reads_the_same_in_the_metadata():
+    rows = np.arange(40)
+    rule = HeldOut(8).document()
+    assert np.flatnonzero(HeldOut(8).among(rows)).tolist() == list(range(rule["first"], 40, rule["every"]))
+    assert (HeldOut(0).document(), HeldOut(0).among(rows).any()) == (None, False)

@@ -69,6 +69,7 @@ def tomogram() -> Tomogram:
         "software": "pfitre-service 0.1.0",
         "created": 1_700_000_000.0,
         "status_time": 1_700_000_100.0,
+        "heldout": {"first": 4, "every": 8},
         "parameters": {"heldout_every": 8, "recon": {"rho": 5.0, "tolerance": float("inf")}},
         "warnings": ["the axis was not found"],
     }
