@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
+DOCS_READY := $(VENV)/.docs-ready
 SCAN ?= cu23
 
-.PHONY: help demo serve test browser check format bench vendored clean
+.PHONY: help demo serve test browser check format docs bench vendored clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ format: $(DEV_READY)  ## Lay out the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DOCS_READY)  ## Build the documentation site in build/docs; fails on any warning, fetches nothing
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
 bench: $(DEV_READY)  ## Measure the figures of the README
 	$(BIN)/pfitre bench solver
 
@@ -59,6 +64,10 @@ $(VENV)/bin/python:
 
 $(RUN_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DOCS_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable . --group docs
 	@touch $@
 
 $(DEV_READY): pyproject.toml constraints.txt | $(VENV)/bin/python

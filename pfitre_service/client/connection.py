@@ -29,15 +29,22 @@ def connect(
     """A connection to the catalogue at `uri`, for reading; waits `timeout_s` for it to answer, and for a service that
     has just been started to make it.
 
-    Args:
-        uri: root address of the service's Tiled, or of any other that holds tomograms; by default of a service on
-            this machine with the default port.
-        api_key: needed where reading without one is not allowed, as it is from another machine by default.
+    Parameters
+    ----------
+    uri
+        Root address of the service's Tiled, or of any other that holds tomograms; by default of a service on
+        this machine with the default port.
+    api_key
+        Needed where reading without one is not allowed, as it is from another machine by default.
 
-    Raises:
-        StoreUnavailableError: nothing answers there.
-        StoreMissingError: a Tiled server answers that holds no `tomograms`.
-        StoreError: something answers, and refuses or is no Tiled server.
+    Raises
+    ------
+    StoreUnavailableError
+        Nothing answers there.
+    StoreMissingError
+        A Tiled server answers that holds no `tomograms`.
+    StoreError
+        Something answers, and refuses or is no Tiled server.
     """
     ends_at, pause = time.monotonic() + timeout_s, threading.Event()
     while True:
@@ -105,10 +112,14 @@ class Client:
         The catalogue is asked every `poll_s` seconds, and volumes that were replaced in between are passed over. A
         tomogram that is not there yet is waited for, and so is a server that is gone.
 
-        Raises:
-            WatchTimeoutError: nothing new for `timeout_s`, beginning when the caller asks for the next one.
-            StoreError: the catalogue refuses to be read.
-            InputError: `tomogram` can be no id.
+        Raises
+        ------
+        WatchTimeoutError
+            Nothing new for `timeout_s`, beginning when the caller asks for the next one.
+        StoreError
+            The catalogue refuses to be read.
+        InputError
+            `tomogram` can be no id.
         """
         return revisions_of(self._catalog, TomogramKey(tomogram), timeout_s=timeout_s, poll_s=poll_s)
 
@@ -119,13 +130,19 @@ class Client:
         The attributes hold where it comes from: run, prior, weights, `revision`. While the scan runs, slices of two
         revisions may mix.
 
-        Args:
-            lazy: a dask array of slabs that are fetched when they are computed, as they are then.
+        Parameters
+        ----------
+        lazy
+            A dask array of slabs that are fetched when they are computed, as they are then.
 
-        Raises:
-            StoreMissingError: there is no such tomogram, or no volume of it yet.
-            StoreDamagedError: a stored part of it is gone, shortened or changed (where lazy: when it is computed).
-            StoreUnavailableError: the catalogue does not answer.
+        Raises
+        ------
+        StoreMissingError
+            There is no such tomogram, or no volume of it yet.
+        StoreDamagedError
+            A stored part of it is gone, shortened or changed (where lazy: when it is computed).
+        StoreUnavailableError
+            The catalogue does not answer.
         """
         return self._open("volume", tomogram, lazy)
 

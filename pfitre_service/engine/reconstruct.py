@@ -35,11 +35,11 @@ class Reconstruction:
     physics: NDArray[np.float32]
     """(z, y, x): the data alone, without a prior."""
     expected_error: NDArray[np.float32]
-    """(z, y, x): |x - truth| to be expected of each voxel, as the digital twin has calibrated it."""
+    """(z, y, x): ``|x - truth|`` to be expected of each voxel, as the digital twin has calibrated it."""
     inferred: NDArray[np.float32]
     """(z, y, x): the part of the volume that no angle measured."""
     prior_gap: NDArray[np.float32]
-    """(z, y, x): |z - x|, where prior and data disagree."""
+    """(z, y, x): ``|z - x|``, where prior and data disagree."""
     statement: Statement
     """How far the volume may be believed, in numbers and in a sentence."""
     preview: NDArray[np.float32]
@@ -82,15 +82,43 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstructs a stored scan.
 
-    projections: (angle, row, column), detector counts when `flats` (n, row, column) are given, else what `measurement`
-    says; without either, what the values tell: air is the brightest in counts, and near zero in line integrals.
-    angles: (angle,) degrees, any order, any ranges. axis: column of the rotation axis in the projections as given;
-    found by default (see `CalibrationParameters`). prior: "none" (physics alone), "tv", weights by name, or "auto" (the
-    best installed). iterations: most steps after which the solver stops, converged or not. device: a torch device.
-    settings: everything else. on_progress: called after every step.
+    Parameters
+    ----------
+    projections
+        (angle, row, column), real numbers of any dtype: detector counts where `flats` are given, else what
+        `measurement` says; without either, what the values tell (air is the brightest in counts, and near zero in line
+        integrals).
+    angles
+        (angle,) degrees, in any order and any ranges.
+    axis
+        Column of the rotation axis in the projections as given; by default it is found.
+    prior
+        "none" (physics alone), "tv" (total variation), the name of installed weights, or "auto" (the best installed).
+    iterations
+        Most steps after which the solver stops, converged or not.
+    device
+        A torch device, such as "cuda:0"; by default that of the settings.
+    flats, darks
+        (n, row, column) detector counts without sample, and without beam.
+    measurement
+        "transmission" for counts, "line_integral" for what a logarithm has been taken of.
+    settings
+        Everything else.
+    on_progress
+        Called after every step.
 
-    Raises InputError for data that do not fit each other, are too few, do not tell counts from line integrals, or of
-    which no right volume can come (see `Finding`).
+    Returns
+    -------
+    Reconstruction
+        Volumes (z, y, x) float32 and what is said of them.
+
+    Raises
+    ------
+    InputError
+        Data do not fit each other, are too few, do not tell counts from line integrals, or no right volume can come of
+        them (see `findings`).
+    SettingsError
+        There is no such prior or device.
     """
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)

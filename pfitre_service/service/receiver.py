@@ -292,13 +292,32 @@ def nearly_full(settings: Settings) -> str:
 
 @contextmanager
 def live_tomography(profile: Path | None = None, settings: Settings | None = None) -> Iterator[LiveCallback]:
-    """A callback for a RunEngine in this process, which stores its scans for a running service:
+    """A callback for a RunEngine in this process, which stores its scans for a running service.
 
-        with live_tomography() as live:
-            RE.subscribe(live)
-            RE(tomo_scan(...))
+    Leaving the block delivers and writes what still waits.
 
-    Leaving the block delivers and writes what still waits. Raises StoreError when the service's catalogue is not there.
+    Parameters
+    ----------
+    profile
+        Folder or file that describes the beamline; by default the settings of the environment.
+    settings
+        In place of a profile.
+
+    Yields
+    ------
+    LiveCallback
+        To be subscribed to the RunEngine.
+
+    Raises
+    ------
+    StoreError
+        The service's catalogue is not there, or refuses.
+
+    Examples
+    --------
+    >>> with live_tomography(Path("my-beamline")) as live:  # doctest: +SKIP
+    ...     RE.subscribe(live)
+    ...     RE(tomo_scan(...))
     """
     chosen = settings if settings is not None else load_settings(profile)
     with connect_catalog(chosen) as catalog, _store_thread(chosen, catalog) as store:
