@@ -68,6 +68,13 @@ class ProxySettings(Branch):
     """host:port that subscribers connect to."""
 
 
+class LogSettings(Branch):
+    """What the processes say on standard error; how much is `--log-level`."""
+
+    format: Literal["text", "json"] = "text"
+    """`text` for people; `json`: an object a line, for collectors of logs."""
+
+
 class PriorSettings(Branch):
     """What fills in the missing wedge."""
 
@@ -157,6 +164,8 @@ class Settings(Branch):
     """The prior."""
     worker: WorkerSettings = WorkerSettings()
     """The worker process."""
+    log: LogSettings = LogSettings()
+    """Logs of the processes."""
     epics: EpicsSettings = EpicsSettings()
     """Process variables."""
     health: HealthSettings = HealthSettings()

@@ -8,16 +8,12 @@ Spaces of every width become the usual one.
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_LONGEST_LINE = 2000
-"""Characters of one message in a log."""
 
 
 def printable(text: str, limit: int | None = None, *, lines: bool = False) -> str:
@@ -62,19 +58,6 @@ def make_console(*, stderr: bool = False) -> Console:
     return DataConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-class LineFormatter(logging.Formatter):
-    """One line a message, whatever it quotes; a traceback follows indented, so that none of it passes for a message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        plain = logging.makeLogRecord(record.__dict__)
-        plain.msg, plain.args = printable(record.getMessage(), _LONGEST_LINE), ()
-        plain.exc_text = None  # another formatter may have left its own here
-        return super().format(plain)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's own name)
-        return "\n".join(f"  {printable(line, _LONGEST_LINE)}" for line in super().formatException(ei).splitlines())
-
-
 def say(text: str) -> None:
     """Print lines of our own that quote what files and documents say."""
     sys.stdout.write(f"{printable(text, lines=True)}\n")
@@ -86,15 +69,6 @@ def take_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def set_up_logging(level: int, pattern: str, *, force: bool = False) -> None:
-    """Log to standard error, a line a message; unless logging is set up already and not `force`."""
-    if logging.getLogger().handlers and not force:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(pattern))
-    logging.basicConfig(level=level, handlers=[handler], force=force)
 
 
 def percent(share: float) -> str:

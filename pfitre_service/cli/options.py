@@ -13,8 +13,8 @@ from pfitre_service.config import Settings, load_settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.json_values import plain
+from pfitre_service.logs import LogOptions, set_up_logging
 from pfitre_service.model import Measurement
-from pfitre_service.text_output import set_up_logging
 
 ProfileOption = Annotated[
     Path | None, typer.Option("--profile", "-p", help="Folder of a beamline's profile.toml, or the file itself.")
@@ -69,7 +69,7 @@ class Logging:
     def set_up(cls, default: int) -> int:
         """Logs to standard error; returns the level."""
         level = default if cls.chosen is None else logging.getLevelNamesMapping()[cls.chosen.upper()]
-        set_up_logging(level, "%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+        set_up_logging(LogOptions(level), "pfitre", force=True)
         # One line a request is of no use to anyone but developers.
         logging.getLogger("httpx").setLevel(max(level, logging.WARNING))
         return level

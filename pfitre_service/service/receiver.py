@@ -45,6 +45,7 @@ from pfitre_service.ingest import (
     WithdrawRun,
 )
 from pfitre_service.ingest.detector_files.loader_thread import ReadingThread, Unreadable
+from pfitre_service.logs import about
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.document_source import document_source
 from pfitre_service.store.catalog import Catalog
@@ -188,7 +189,7 @@ class Ingestion:
             case AbandonTomogram(key=key, reason=reason, counts=counts):
                 self._finish(key, "abandoned", reason, counts)
             case Note(run_uid=run_uid, level=level, message=message):
-                self._note(_LEVELS[level], f"run {run_uid[:8]}: {message}" if run_uid else message)
+                self._note(_LEVELS[level], message, run_uid)
 
     def _open(self, action: OpenTomogram) -> None:
         documents = {
@@ -249,12 +250,14 @@ class Ingestion:
         stored = [(stream, number, event) for run, stream, number, _, event in reader.frame_ids() if run == uid]
         descriptors, resources = documents.get("descriptors", []), documents.get("resources", [])
         self._carry_out(self._assembler.resume(documents["start"], descriptors, resources, stored, shape))
-        logger.info("tomogram %s: resumed with %d frames of run %s stored", reader.key, len(stored), uid)
+        with about(reader.key):
+            logger.info("resumed with %d frames of run %s stored", len(stored), uid)
 
-    def _note(self, level: int, message: str) -> None:
-        logger.log(level, "%s", message)
+    def _note(self, level: int, message: str, run_uid: str | None = None) -> None:
+        with about(run_uid or ""):
+            logger.log(level, "%s", message)
         if level >= logging.WARNING:
-            self._notes.append(message)
+            self._notes.append(f"run {run_uid[:8]}: {message}" if run_uid else message)
 
 
 def ingest_process(settings: Settings, context: ProcessContext) -> None:

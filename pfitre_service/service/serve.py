@@ -9,6 +9,7 @@ import logging
 from pfitre_service.catalog_access import catalog_url
 from pfitre_service.config import EpicsSettings, Settings
 from pfitre_service.errors import ServiceError, SettingsError
+from pfitre_service.logs import LogOptions, set_up_logging
 from pfitre_service.service.composition import PROCESSES, process_specs
 from pfitre_service.supervision.process import run_process
 from pfitre_service.supervision.supervisor import Supervisor
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 def run_service(settings: Settings, *, log_level: int) -> int:
     """Runs until SIGINT or SIGTERM; the exit code. Raises ServiceError for what a restart cannot mend."""
     supervisor = make_supervisor(settings, log_level=log_level)
+    set_up_logging(LogOptions(log_level, settings.log.format), "supervisor", force=True)
     logger.info("catalogue at %s, data in %s", catalog_url(settings), settings.data_dir.absolute())
     if settings.proxy.enabled:
         logger.info('RunEngines: RE.subscribe(bluesky.callbacks.zmq.Publisher("%s"))', settings.proxy.publish)
@@ -30,7 +32,12 @@ def make_supervisor(settings: Settings, *, log_level: int) -> Supervisor:
     _check_source(settings)
     if settings.epics.prefix:
         _check_epics(settings.epics)
-    return Supervisor(process_specs(settings), settings, health_address=settings.health.supervisor, log_level=log_level)
+    return Supervisor(
+        process_specs(settings),
+        settings,
+        health_address=settings.health.supervisor,
+        log=LogOptions(log_level, settings.log.format),
+    )
 
 
 def run_alone(name: str, settings: Settings, *, log_level: int) -> int:
@@ -39,8 +46,9 @@ def run_alone(name: str, settings: Settings, *, log_level: int) -> int:
         raise SettingsError(f"there is no process {name!r}; choose one of {', '.join(PROCESSES)}")
     if name == "epics":
         _check_epics(settings.epics)
+    set_up_logging(LogOptions(log_level, settings.log.format), name, force=True)
     address = getattr(settings.health, name)
-    return run_process(name, PROCESSES[name], settings, address, log_level=log_level)
+    return run_process(name, PROCESSES[name], settings, address, log=LogOptions(log_level, settings.log.format))
 
 
 def _check_source(settings: Settings) -> None:

@@ -134,9 +134,7 @@ class AcquisitionWriter:
         self._get_in_step()
         received = dict(counts or {})
         self.update(state=state, reason=reason, received=received, counts=self._rows, closed=time.time())
-        logger.info(
-            "tomogram %s: acquisition %s (%s), stored %s", self.key, state, reason or "no reason given", self._rows
-        )
+        logger.info("acquisition %s (%s), stored %s", state, reason or "no reason given", self._rows)
 
     def give_up(self, reason: str) -> None:
         """Say that the acquisition failed, without a look at its frames, which may be what cannot be read."""
@@ -209,7 +207,7 @@ class AcquisitionWriter:
             raise
         except StoreError as error:
             # A facility's server may not let this key change what it knows of a table. The rows are there all the same.
-            logger.warning("tomogram %s: Tiled's own clients will not see all rows of `frames`: %s", self.key, error)
+            logger.warning("Tiled's own clients will not see all rows of `frames`: %s", error)
         self._partitions = count
 
     def _array(self, role: Role, image: NDArray[Any]) -> FrameArray:

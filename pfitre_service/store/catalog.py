@@ -179,7 +179,7 @@ class Catalog:
         schema = layout.table_schema(layout.FRAME_COLUMNS)
         nodes.create_table(self._wire, layout.container_path(key), layout.FRAMES, schema, acquisition)
         if created:
-            logger.info("tomogram %s: created", key)
+            logger.info("created %s", layout.container_path(key))
         return created
 
     def keys(self) -> list[TomogramKey]:

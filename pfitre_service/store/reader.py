@@ -150,7 +150,7 @@ class TomogramReader:
         told = {row: f"{names[row]}: {reason}" for row, reason in damaged.items()}
         for row, reason in told.items():
             if (role, row) not in self._told:
-                logger.warning("tomogram %s: %s %d is damaged and left out: %s", self.key, role, row, reason)
+                logger.warning("%s %d is damaged and left out: %s", role, row, reason)
                 self._told.add((role, row))
         return told
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pfitre_service.errors import StoreBrokenError, StoreError, StoreUnavailableError
+from pfitre_service.logs import about
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.acquisition_writer import AcquisitionWriter, FramesRefusedError
 from pfitre_service.store.catalog import Catalog
@@ -203,10 +204,11 @@ class StoreThread:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            if self._until_done(job):
-                self._forget(job)
-            else:
+            with about(job.key):
+                done = self._until_done(job)
+            if not done:
                 return
+            self._forget(job)
 
     def _next(self) -> _Job | None:
         """The first job, with the frames of its tomogram that wait behind it; it stays in the queue until done."""
@@ -264,7 +266,7 @@ class StoreThread:
                 self._note_failed(job, error)
                 return True
             except Exception as error:  # the thread's edge: one bad job must not stop all others
-                logger.exception("store: job %s of tomogram %s failed", job.what, job.key)
+                logger.exception("store: %s failed", job.what)
                 self._note_failed(job, StoreError(f"{type(error).__name__}: {error}"))
                 return True
             else:
@@ -288,7 +290,7 @@ class StoreThread:
         except StoreUnavailableError:
             return False
         except StoreError as unmarked:  # it was never made
-            logger.warning("store: tomogram %s cannot be marked as failed: %s", job.key, unmarked)
+            logger.warning("store: cannot be marked as failed: %s", unmarked)
         self._note_failed(job, StoreError(why))
         with self._condition:
             said = f"tomogram {job.key}: {why}"
@@ -334,7 +336,7 @@ class StoreThread:
             recovered = self._state.retrying_since is not None
             self._state = replace(self._state, retrying_since=None)
         if recovered:
-            logger.info("store: writing works again (%s of tomogram %s)", job.what, job.key)
+            logger.info("store: writing works again (%s)", job.what)
 
     def _note_retry(self, job: _Job, error: StoreUnavailableError) -> None:
         with self._condition:
@@ -342,7 +344,7 @@ class StoreThread:
             since = time.time() if first else self._state.retrying_since
             self._state = replace(self._state, retrying_since=since, last_error=str(error))
         if first:
-            logger.warning("store: %s of tomogram %s waits: %s", job.what, job.key, error)
+            logger.warning("store: %s waits: %s", job.what, error)
 
     def _note_refused(self, job: _Job, error: FramesRefusedError) -> None:
         logger.error("store: %s", error)
@@ -353,7 +355,7 @@ class StoreThread:
             self._announce(job.key, self._writers[job.key])
 
     def _note_failed(self, job: _Job, error: StoreError) -> None:
-        logger.error("store: %s of tomogram %s refused: %s", job.what, job.key, error)
+        logger.error("store: %s refused: %s", job.what, error)
         self._writers.pop(job.key, None)
         self._count(refused=len(job.frames))
         with self._condition:

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from pfitre_service.errors import ServiceError, SettingsError, StoreError
+from pfitre_service.logs import LogOptions, set_up_logging
 from pfitre_service.supervision.health import Health, HealthServer
-from pfitre_service.text_output import set_up_logging
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ _REPORT_EVERY_S = 0.2
 _LAST_REPORT_S = 1.0
 """A supervisor that is itself suspended does not empty the pipe; its child ends all the same after so long."""
 _ORPHAN_GRACE_S = 5.0
-_LOG_FORMAT = "%(asctime)s %(levelname)-7s {name}[%(process)d] %(name)s: %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def run_process(
     *,
     heartbeat_timeout_s: float = 30.0,
     link: Connection | None = None,
-    log_level: int = logging.INFO,
+    log: LogOptions = LogOptions(),  # noqa: B008  (frozen)
 ) -> int:
     """Run `main` in this process, in its main thread, and return the exit code: 0, 1 or 3.
 
@@ -104,7 +103,7 @@ def run_process(
     order; reports go up the pipe. Without it, SIGINT stops this process just as SIGTERM does. Logging goes to
     standard error unless it is set up already.
     """
-    set_up_logging(log_level, _LOG_FORMAT.format(name=name))
+    set_up_logging(log, name)
     context = ProcessContext(name, threading.Event(), Health(name, heartbeat_limit_s=heartbeat_timeout_s))
     with contextlib.ExitStack() as frame:
         frame.enter_context(_stop_on_signals(context.stop, supervised=link is not None))
@@ -113,7 +112,7 @@ def run_process(
         return _run_to_the_end(main, settings, context, health_address)
 
 
-def spawn(spec: ProcessSpec, settings: Any, *, log_level: int) -> tuple[SpawnProcess, Connection]:
+def spawn(spec: ProcessSpec, settings: Any, *, log: LogOptions) -> tuple[SpawnProcess, Connection]:
     """Start `spec` as a child of this process: the process, and the reading end of its pipe of reports (JSON lines).
 
     Settings travel through a pipe, so nothing secret stands on a command line. SIGINT is blocked across the start, so
@@ -125,7 +124,7 @@ def spawn(spec: ProcessSpec, settings: Any, *, log_level: int) -> tuple[SpawnPro
     resource_tracker.ensure_running()  # its own start would unblock SIGINT halfway
     spawner = multiprocessing.get_context("spawn")
     reader, writer = spawner.Pipe(duplex=False)
-    process = spawner.Process(target=_supervised, args=(spec, settings, writer, log_level), name=spec.name)
+    process = spawner.Process(target=_supervised, args=(spec, settings, writer, log), name=spec.name)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -139,7 +138,7 @@ def spawn(spec: ProcessSpec, settings: Any, *, log_level: int) -> tuple[SpawnPro
     return process, reader
 
 
-def _supervised(spec: ProcessSpec, settings: Any, link: Connection, log_level: int) -> None:
+def _supervised(spec: ProcessSpec, settings: Any, link: Connection, log: LogOptions) -> None:
     sys.exit(
         run_process(
             spec.name,
@@ -148,7 +147,7 @@ def _supervised(spec: ProcessSpec, settings: Any, link: Connection, log_level: i
             spec.health_address,
             heartbeat_timeout_s=spec.heartbeat_timeout_s,
             link=link,
-            log_level=log_level,
+            log=log,
         )
     )
 

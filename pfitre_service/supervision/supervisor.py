@@ -22,6 +22,7 @@ from typing import Any
 
 from pfitre_service.addresses import parse_address
 from pfitre_service.errors import ServiceError
+from pfitre_service.logs import LogOptions
 from pfitre_service.supervision.health import Health, HealthReport, HealthServer
 from pfitre_service.supervision.process import EXIT_FAILED, EXIT_OK, ProcessSpec, spawn
 from pfitre_service.supervision.process_states import (
@@ -97,14 +98,14 @@ class Supervisor:
         *,
         health_address: str,
         policy: RestartPolicy | None = None,
-        log_level: int = logging.INFO,
+        log: LogOptions = LogOptions(),  # noqa: B008  (frozen)
     ) -> None:
         check_order(specs)
         for address in (health_address, *(spec.health_address for spec in specs)):
             parse_address(address)
         self._settings = settings
         self._policy = policy or RestartPolicy()
-        self._log_level = log_level
+        self._log = log
         self._health_address = health_address
         self._health = Health("supervisor", heartbeat_limit_s=_PAUSE_S)
         self._children = {spec.name: ProcessState(spec) for spec in specs}
@@ -234,7 +235,7 @@ class Supervisor:
     def _start(self, child: ProcessState) -> None:
         name = child.spec.name
         try:
-            process, reports = spawn(child.spec, self._settings, log_level=self._log_level)
+            process, reports = spawn(child.spec, self._settings, log=self._log)
         except OSError as error:
             why = f"could not be spawned: {error}"
             self._children[name] = replace(child, phase="killed", exit_code=EXIT_FAILED, last_failure=why)

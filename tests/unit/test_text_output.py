@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from pfitre_service.cli.options import print_json
 from pfitre_service.epics.state import Known
 from pfitre_service.ingest import DocumentRules, Note, TomogramAssembler
 from pfitre_service.json_values import plain
+from pfitre_service.logs import LineFormatter, LogOptions, about, set_up_logging
 from pfitre_service.model import TomogramKey
 from pfitre_service.offline.doctor import render as show_diagnosis
 from pfitre_service.offline.run_diagnosis import RunDiagnosis
 from pfitre_service.service.status import render
-from pfitre_service.text_output import LineFormatter, make_console, printable, say, storable
+from pfitre_service.text_output import make_console, printable, say, storable
 
 HOSTILE = [
     "motor [/x] tripped",
@@ -207,6 +209,27 @@ def test_a_message_is_one_line_of_a_log_and_a_traceback_is_indented(text):
         lines = logged(exc=(ValueError, error, error.__traceback__)).split("\n")
     assert all(line.startswith("  ") for line in lines[1:])
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.fixture
+def root_logger():
+    """As it was, after a test that sets up logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def test_a_record_says_its_process_and_what_it_is_about_in_words_and_as_json(capsys, root_logger):
+    for form in ("text", "json"):
+        set_up_logging(LogOptions(logging.INFO, form), "ingest", force=True)
+        with about("5da75b34"):
+            logging.getLogger("a.b").warning("frame %d\nis late", 3)
+    text, line = capsys.readouterr().err.splitlines()
+    assert f"WARNING ingest[{os.getpid()}] a.b: 5da75b34: frame 3" in text
+    entry = json.loads(line)
+    assert (entry["level"], entry["process"], entry["about"]) == ("warning", "ingest", "5da75b34")
+    assert (entry["message"], entry["logger"]) == ("frame 3\nis late", "a.b")
 
 
 def test_nothing_else_makes_a_console():

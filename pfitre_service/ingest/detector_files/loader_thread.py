@@ -20,6 +20,7 @@ from pfitre_service.ingest.assembly.file_references import FileRows
 from pfitre_service.ingest.assembly.scanned_maps import ScannedMap
 from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError, frames_of
 from pfitre_service.ingest.sequence import in_words
+from pfitre_service.logs import about
 from pfitre_service.model import Frame, TomogramKey
 
 logger = logging.getLogger(__name__)
@@ -133,9 +134,9 @@ class ReadingThread:
 
     def _advance(self, key: TomogramKey, line: _Line) -> bool:
         """Does the first job of a tomogram; False when it must be tried again."""
-        job = line.jobs[0]
-        if not self._done(key, job):
-            return False
+        with about(key):
+            if not self._done(key, line.jobs[0]):
+                return False
         with self._condition:
             self._waits.pop(key, None)
             line.jobs.popleft()
@@ -174,7 +175,7 @@ class ReadingThread:
                 self._waits[key] = str(error)
             return False
         except Exception as error:  # the thread's edge: one bad file must not stop all others
-            logger.exception("reading frames of tomogram %s failed", key)
+            logger.exception("reading frames failed")
             self._give_up(job.read, f"{type(error).__name__}: {error}")
         return True
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pfitre_service.engine.volumes import Volumes
 from pfitre_service.errors import StoreError, StoreUnavailableError
+from pfitre_service.logs import about
 from pfitre_service.model import Progress, TomogramKey
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.result_writer import ResultWriter
@@ -119,7 +120,8 @@ class Publisher:
     def _work(self) -> None:
         while (taken := self._next()) is not None:
             key, pending = taken
-            self._try_to_write(key, pending)
+            with about(key):
+                self._try_to_write(key, pending)
             with self._condition:
                 self._busy = False
                 self._condition.notify_all()
@@ -139,7 +141,7 @@ class Publisher:
         except StoreUnavailableError as error:
             self._wait_after(key, error)
         except StoreError as error:
-            logger.error("tomogram %s: results are refused and left out: %s", key, error)
+            logger.error("results are refused and left out: %s", error)
             self._refused[key] = str(error)
             self._writers.pop(key, None)
             self._problems.pop(key, None)
@@ -152,7 +154,7 @@ class Publisher:
     def _wait_after(self, key: TomogramKey, error: StoreUnavailableError) -> None:
         """The others are tried before this one is again."""
         if key not in self._problems:
-            logger.warning("tomogram %s: results wait: %s", key, error)
+            logger.warning("results wait: %s", error)
         self._problems[key] = str(error)
         with self._condition:
             self._pending.move_to_end(key)

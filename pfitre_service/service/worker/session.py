@@ -108,7 +108,7 @@ class Session:
 
     def fail(self, reason: str) -> None:
         """Marks the tomogram as failed, for good."""
-        logger.error("tomogram %s failed: %s", self.key, reason)
+        logger.error("failed: %s", reason)
         self._state = "failed"
         self._publisher.submit(self.key, status=Status("failed", reason, self._fields()))
 
@@ -184,7 +184,7 @@ class Session:
         counts = self._stored_references
         references, self._notes = stored_references(self._reader, self._settings.preprocess)
         if engine.stored:
-            logger.info("tomogram %s: flats or darks changed; %d frames are added again", self.key, engine.stored)
+            logger.info("flats or darks changed; %d frames are added again", engine.stored)
         engine.set_references(references)
         self._references = counts
         self._begin_search(references)
@@ -215,7 +215,7 @@ class Session:
         references = None if search is None else search.found()
         if engine is None or references is None:
             return False
-        logger.info("tomogram %s: stripes found; %d frames are added again", self.key, engine.stored)
+        logger.info("stripes found; %d frames are added again", engine.stored)
         engine.set_references(references)
         return True
 
@@ -232,7 +232,7 @@ class Session:
         told = contradicted(engine.findings, engine.parameters.measurement)
         if told is None:
             return
-        logger.info("tomogram %s: the values are those of %s; all frames are added again", self.key, told)
+        logger.info("the values are those of %s; all frames are added again", told)
         self._decided, self._before, self.engine = told, self.progress or self._before, None
         self._references, self._published_revision = (0, 0, 0), 0
 

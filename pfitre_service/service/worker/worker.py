@@ -22,6 +22,7 @@ from pfitre_service.config import PriorSettings, Settings
 from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.parameters import EngineParameters, choose_device, use_threads
 from pfitre_service.errors import InputError, SettingsError, StoreError, StoreMissingError, StoreUnavailableError
+from pfitre_service.logs import about
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
 from pfitre_service.service.worker.publisher import Publisher
 from pfitre_service.service.worker.session import Session
@@ -82,7 +83,8 @@ class Worker:
             if summary.key not in self._sessions:
                 reader = self._catalog.reader(summary.key)
                 self._sessions[summary.key] = Session(reader, self._publisher, self._settings)
-                logger.info("tomogram %s: taken up", summary.key)
+                with about(summary.key):
+                    logger.info("taken up")
             self._sessions[summary.key].observe(summary)
 
     def _summaries(self) -> list[TomogramSummary]:
@@ -106,15 +108,16 @@ class Worker:
         if session is None:
             return False
         self._last = session
-        try:
-            session.work()
-        except InputError as error:
-            self._give_up(session, str(error))
-        except StoreUnavailableError:
-            raise
-        except (StoreError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
-            logger.exception("tomogram %s failed", session.key)
-            self._give_up(session, f"{type(error).__name__}: {error}")
+        with about(session.key):
+            try:
+                session.work()
+            except InputError as error:
+                self._give_up(session, str(error))
+            except StoreUnavailableError:
+                raise
+            except (StoreError, RuntimeError, MemoryError, ArithmeticError, ValueError) as error:
+                logger.exception("the solver failed")
+                self._give_up(session, f"{type(error).__name__}: {error}")
         return True
 
     def report(self, context: ProcessContext) -> None:
@@ -150,7 +153,8 @@ class Worker:
 
     def _forget_finished(self) -> None:
         for session in [one for one in self._sessions.values() if one.finished]:
-            logger.info("tomogram %s: final", session.key)
+            with about(session.key):
+                logger.info("final")
             self._end(session)
 
     def _end(self, session: Session) -> None:
