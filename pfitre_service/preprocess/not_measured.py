@@ -27,7 +27,9 @@ def not_measured(images: NDArray[Any]) -> NDArray[np.bool_]:
     too, and -1 and -2 in a frame that has nothing below (a frame that has is noise around zero). Each frame by itself.
     """
     if images.dtype.kind == "f":
-        return ~np.isfinite(images) | (images == images.dtype.type(_FLOAT_MASK))
+        with np.errstate(over="ignore"):  # float16 ends far below: no value of it is the mask
+            mask = images.dtype.type(_FLOAT_MASK)
+        return ~np.isfinite(images) | (images == mask)
     if images.dtype.kind not in "iu" or images.dtype.itemsize == 1:
         return np.zeros(images.shape, np.bool_)
     limits = np.iinfo(images.dtype)

@@ -6,7 +6,8 @@ as the service lives; what comes meanwhile waits in a queue bounded by bytes. No
 full, `append` raises, and the frames it was given are counted as refused.
 
 One tomogram alone may be broken: its job fails in the server again and again, while the server reads from the catalogue
-and takes the word that this tomogram failed. It is given up after a stated time, for all others wait behind it.
+and takes the word that this tomogram failed. It is given up after a stated time, for all others wait behind it; at once
+where what is stored of it is damaged.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pfitre_service.errors import StoreBrokenError, StoreError, StoreUnavailableError
+from pfitre_service.errors import StoreBrokenError, StoreDamagedError, StoreError, StoreUnavailableError
 from pfitre_service.logs import about
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.acquisition_writer import AcquisitionWriter, FramesRefusedError
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.layout import AcquisitionState
+from pfitre_service.store.write_queue import Job, WriteQueue
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 # What one request under way may still take when time is up.
 _GRACE_S = 2.0
-# One write of coalesced frames; beyond this a batch costs latency and saves nothing.
-_COALESCE_BYTES = 256 << 20
 
 OnStored = Callable[[TomogramKey, Mapping[Role, int]], None]
 
@@ -60,22 +59,6 @@ class StoreState:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    what: str
-    key: TomogramKey
-    run: Callable[[AcquisitionWriter], None] | None = None
-    frames: tuple[Frame, ...] = ()
-    nbytes: int = 0
-
-
-@dataclass(slots=True)
-class _Queue:
-    jobs: deque[_Job] = field(default_factory=deque)
-    nbytes: int = 0
-    """Of every job not finished, the one in hand included."""
-
-
 class StoreThread:
     """Owns one thread, from construction to `close`.
 
@@ -97,12 +80,11 @@ class StoreThread:
         on_stored: OnStored | None = None,
     ) -> None:
         self._catalog = catalog
-        self._queue_bytes = queue_bytes
         self._submit_timeout_s = submit_timeout_s
         self._patience_s = give_up_s
         self._on_stored = on_stored
         self._condition = threading.Condition()
-        self._queue = _Queue()
+        self._queue = WriteQueue(queue_bytes)
         self._state = StoreState()
         self._closing = False
         self._give_up = threading.Event()
@@ -115,11 +97,10 @@ class StoreThread:
     @property
     def state(self) -> StoreState:
         with self._condition:
-            waiting = sum(len(job.frames) for job in self._queue.jobs)
             return replace(
                 self._state,
-                waiting_jobs=len(self._queue.jobs),
-                waiting_frames=waiting,
+                waiting_jobs=len(self._queue),
+                waiting_frames=self._queue.frames,
                 waiting_bytes=self._queue.nbytes,
             )
 
@@ -136,7 +117,7 @@ class StoreThread:
         def run(writer: AcquisitionWriter) -> None:
             self._catalog.create(key, metadata, expected_frames=expected_frames, documents=documents)
 
-        self._submit(_Job("create", key, run=run))
+        self._submit(Job("create", key, run=run))
 
     def append(self, key: TomogramKey, frames: Sequence[Frame]) -> None:
         """`AcquisitionWriter.append`, in its turn. Images must not change afterwards.
@@ -145,26 +126,26 @@ class StoreThread:
             StoreError: the queue stayed full for `submit_timeout_s`, or the thread is closed; no frame is kept.
         """
         nbytes = sum(frame.image.nbytes for frame in frames)
-        self._submit(_Job("append", key, frames=tuple(frames), nbytes=nbytes))
+        self._submit(Job("append", key, frames=tuple(frames), nbytes=nbytes))
 
     def update(self, key: TomogramKey, **fields: Any) -> None:
         """`AcquisitionWriter.update`, in its turn."""
-        self._submit(_Job("update", key, run=lambda writer: writer.update(**fields)))
+        self._submit(Job("update", key, run=lambda writer: writer.update(**fields)))
 
     def withdraw(self, key: TomogramKey, run_uid: str) -> None:
         """`AcquisitionWriter.withdraw`, in its turn: after every frame of that run."""
-        self._submit(_Job("withdraw", key, run=lambda writer: writer.withdraw(run_uid)))
+        self._submit(Job("withdraw", key, run=lambda writer: writer.withdraw(run_uid)))
 
     def retake(self, key: TomogramKey, run_uid: str, stream: str, seq_num: int, event_uid: str) -> None:
         """`AcquisitionWriter.retake`, in its turn: after every frame of earlier takes."""
-        self._submit(_Job("retake", key, run=lambda writer: writer.retake(run_uid, stream, seq_num, event_uid)))
+        self._submit(Job("retake", key, run=lambda writer: writer.retake(run_uid, stream, seq_num, event_uid)))
 
     def finish(
         self, key: TomogramKey, state: AcquisitionState, reason: str | None, counts: Mapping[str, int] | None = None
     ) -> None:
         """`AcquisitionWriter.close`, in its turn: after every frame of the tomogram."""
         received = dict(counts or {})
-        self._submit(_Job("finish", key, run=lambda writer: writer.close(state, reason, received)))
+        self._submit(Job("finish", key, run=lambda writer: writer.close(state, reason, received)))
 
     def close(self, timeout_s: float) -> StoreState:
         """Write what waits, for `timeout_s` at most, and end the thread. What is left then is in the answer."""
@@ -184,23 +165,18 @@ class StoreThread:
             )
         return left
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         with self._condition:
-            room = self._condition.wait_for(lambda: self._closing or self._has_room(job), self._submit_timeout_s)
+            room = self._condition.wait_for(lambda: self._closing or self._queue.has_room(job), self._submit_timeout_s)
             if self._closing or not room:
                 self._state = replace(self._state, refused_frames=self._state.refused_frames + len(job.frames))
-                why = "the store is closed" if self._closing else f"its queue of {self._queue_bytes >> 20} MiB is full"
+                why = "the store is closed" if self._closing else f"its queue of {self._queue.limit >> 20} MiB is full"
                 raise StoreError(
                     f"tomogram {job.key}: {len(job.frames)} frames refused, {why} "
                     f"(last error: {self._state.last_error or 'none'}); they must be read back from their source"
                 )
-            self._queue.jobs.append(job)
-            self._queue.nbytes += job.nbytes
+            self._queue.put(job)
             self._condition.notify_all()
-
-    def _has_room(self, job: _Job) -> bool:
-        # A job larger than the whole queue may pass alone: refusing it for ever would help nobody.
-        return job.nbytes == 0 or self._queue.nbytes == 0 or self._queue.nbytes + job.nbytes <= self._queue_bytes
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -210,38 +186,13 @@ class StoreThread:
                 return
             self._forget(job)
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> Job | None:
         """The first job, with the frames of its tomogram that wait behind it; it stays in the queue until done."""
         with self._condition:
-            self._condition.wait_for(lambda: self._queue.jobs or self._closing)
-            if not self._queue.jobs:
-                return None
-            job = self._with_frames_behind(self._queue.jobs.popleft())
-            self._queue.jobs.appendleft(job)
-            return job
+            self._condition.wait_for(lambda: self._queue or self._closing)
+            return self._queue.first()
 
-    def _with_frames_behind(self, job: _Job) -> _Job:
-        """`job` with the frames of its tomogram that wait, up to that tomogram's next job of another kind.
-
-        Jobs of other tomograms are passed by: the order matters within one alone, and scans that run at the same time
-        would else cost a request a frame.
-        """
-        if job.what != "append":
-            return job
-        jobs, passed, frames, nbytes = self._queue.jobs, deque[_Job](), list(job.frames), job.nbytes
-        while jobs:
-            other = jobs.popleft()
-            if other.key == job.key and other.what == "append" and nbytes + other.nbytes <= _COALESCE_BYTES:
-                frames += other.frames
-                nbytes += other.nbytes
-                continue
-            passed.append(other)
-            if other.key == job.key:
-                break
-        jobs.extendleft(reversed(passed))
-        return replace(job, frames=tuple(frames), nbytes=nbytes)
-
-    def _until_done(self, job: _Job) -> bool:
+    def _until_done(self, job: Job) -> bool:
         """Try until it works or is refused for good. False where the thread was told to give up."""
         if job.key in self._broken:
             self._leave_out(job)
@@ -251,10 +202,10 @@ class StoreThread:
         while True:
             try:
                 self._do(job)
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreDamagedError) as error:
                 self._note_retry(job, error)
                 broken_since = self._broken_since(error, broken_since)
-                if self._is_over(broken_since) and self._given_up(job, error):
+                if self._is_over(error, broken_since) and self._given_up(job, error):
                     return True
                 if self._give_up.wait(pause):
                     return False
@@ -273,18 +224,22 @@ class StoreThread:
                 self._note_done(job)
                 return True
 
-    def _broken_since(self, error: StoreUnavailableError, before: float | None) -> float | None:
+    def _broken_since(self, error: StoreError, before: float | None) -> float | None:
         """Since when, in monotonic seconds, the server fails at this job and reads from the catalogue all the same."""
         if not self._catalog.answers():
             return None
         return time.monotonic() if before is None and isinstance(error, StoreBrokenError) else before
 
-    def _is_over(self, broken_since: float | None) -> bool:
+    def _is_over(self, error: StoreError, broken_since: float | None) -> bool:
+        """Whether another try is in vain: damage does not heal, and a server may fail at one tomogram for so long."""
+        if isinstance(error, StoreDamagedError):
+            return True
         return broken_since is not None and time.monotonic() - broken_since >= self._patience_s
 
-    def _given_up(self, job: _Job, error: StoreUnavailableError) -> bool:
+    def _given_up(self, job: Job, error: StoreError) -> bool:
         """Mark the tomogram as failed. False where not even that can be written: then it is the server that is ill."""
-        why = f"given up after {self._patience_s:g} s in which the catalogue failed at its {job.what}: {error}"
+        failed = f"given up after {self._patience_s:g} s in which the catalogue failed at its {job.what}: {error}"
+        why = f"given up: {error}" if isinstance(error, StoreDamagedError) else failed
         try:
             self._catalog.acquisition_writer(job.key).give_up(why)
         except StoreUnavailableError:
@@ -299,13 +254,13 @@ class StoreThread:
             self._broken.add(job.key)
         return True
 
-    def _leave_out(self, job: _Job) -> None:
+    def _leave_out(self, job: Job) -> None:
         """A job of a tomogram that was given up."""
         self._count(refused=len(job.frames))
         if job.what == "finish":
             self._broken.discard(job.key)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: Job) -> None:
         writer = self._writers.get(job.key)
         if writer is None:
             writer = self._writers[job.key] = self._catalog.acquisition_writer(job.key)
@@ -331,14 +286,14 @@ class StoreThread:
                 refused_frames=self._state.refused_frames + refused,
             )
 
-    def _note_done(self, job: _Job) -> None:
+    def _note_done(self, job: Job) -> None:
         with self._condition:
             recovered = self._state.retrying_since is not None
             self._state = replace(self._state, retrying_since=None)
         if recovered:
             logger.info("store: writing works again (%s)", job.what)
 
-    def _note_retry(self, job: _Job, error: StoreUnavailableError) -> None:
+    def _note_retry(self, job: Job, error: StoreError) -> None:
         with self._condition:
             first = self._state.retrying_since is None
             since = time.time() if first else self._state.retrying_since
@@ -346,7 +301,7 @@ class StoreThread:
         if first:
             logger.warning("store: %s waits: %s", job.what, error)
 
-    def _note_refused(self, job: _Job, error: FramesRefusedError) -> None:
+    def _note_refused(self, job: Job, error: FramesRefusedError) -> None:
         logger.error("store: %s", error)
         self._count(refused=len(error.frames), stored=error.stored, duplicates=error.duplicates)
         with self._condition:
@@ -354,7 +309,7 @@ class StoreThread:
         if error.stored:
             self._announce(job.key, self._writers[job.key])
 
-    def _note_failed(self, job: _Job, error: StoreError) -> None:
+    def _note_failed(self, job: Job, error: StoreError) -> None:
         logger.error("store: %s refused: %s", job.what, error)
         self._writers.pop(job.key, None)
         self._count(refused=len(job.frames))
@@ -362,8 +317,7 @@ class StoreThread:
             failed = self._state.failed_jobs + 1
             self._state = replace(self._state, failed_jobs=failed, retrying_since=None, last_error=str(error))
 
-    def _forget(self, job: _Job) -> None:
+    def _forget(self, job: Job) -> None:
         with self._condition:
-            self._queue.jobs.popleft()
-            self._queue.nbytes -= job.nbytes
+            self._queue.strike_out(job)
             self._condition.notify_all()

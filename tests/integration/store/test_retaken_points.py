@@ -15,7 +15,7 @@ from ophyd.sim import SynAxis, SynSignal
 from pfitre_service.config import Settings, WorkerSettings
 from pfitre_service.ingest import DocumentRules
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.receiver import Ingestion
+from pfitre_service.service.ingestion import Ingestion
 from pfitre_service.service.worker.publisher import Publisher
 from pfitre_service.service.worker.worker import Worker
 from pfitre_service.store.writer_thread import StoreThread

@@ -7,7 +7,7 @@ import pytest
 
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import DocumentRules
-from pfitre_service.service.receiver import Ingestion
+from pfitre_service.service.ingestion import Ingestion
 from pfitre_service.store.writer_thread import StoreThread
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pfitre_service.model import TomogramKey
 from pfitre_service.preprocess import PreprocessParameters
-from pfitre_service.service.receiver import Ingestion
+from pfitre_service.service.ingestion import Ingestion
 from pfitre_service.service.worker.session import stored_references
 from pfitre_service.store.writer_thread import StoreThread
 from pfitre_service.testing.forms import FORMS

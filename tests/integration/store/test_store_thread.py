@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -122,7 +124,9 @@ def test_a_tomogram_at_which_the_server_always_fails_is_given_up_and_the_others_
         thread.create(key, {})
         thread.append(key, make_frames(2))
         wait_for(lambda: thread.state.stored_frames == 2)
-        (own_server.data_dir / "data" / "tomograms" / key.id / "projections" / "zarr.json").write_text("damaged")
+        # Of an array that nothing can read any more the server says 500, whatever is asked of it.
+        with closing(sqlite3.connect(own_server.data_dir / "catalog.db")) as database, database:
+            database.execute("update data_sources set mimetype = 'x/unknown' where mimetype = 'application/x-zarr'")
         thread.append(key, make_frames(3, first=3))
         thread.create(other, {})
         thread.append(other, make_frames(4))
@@ -142,6 +146,22 @@ def test_a_tomogram_at_which_the_server_always_fails_is_given_up_and_the_others_
         assert broken.acquisition == "failed"
         assert "Tiled answered 500" in broken.reason
         assert (whole.acquisition, whole.frames["projection"]) == ("complete", 4)
+
+
+def test_a_tomogram_whose_array_is_damaged_is_given_up_at_once_and_ends_as_failed(own_server, key, make_frames):
+    with own_server.catalog(beside=False) as catalog:
+        thread = StoreThread(catalog)
+        thread.create(key, {})
+        thread.append(key, make_frames(2))
+        wait_for(lambda: thread.state.stored_frames == 2)
+        (own_server.data_dir / "data" / "tomograms" / key.id / "projections" / "zarr.json").write_text("damaged")
+        thread.append(key, make_frames(3, first=3))
+        thread.finish(key, "complete", None)
+        left = thread.close(20)
+        assert (left.given_up, left.refused_frames, left.stored_frames, left.waiting_jobs) == (1, 3, 2, 0)
+        summary = catalog.summary(key)
+        assert summary.acquisition == "failed"
+        assert "zarr.json cannot be understood" in summary.reason
 
 
 def test_a_server_that_is_gone_for_longer_than_that_is_waited_for(own_server, key, make_frames):
