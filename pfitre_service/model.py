@@ -134,7 +134,7 @@ class ScanGeometry:
             )
 
     @classmethod
-    def of(
+    def from_detector(
         cls,
         *,
         rows: int,

@@ -57,7 +57,7 @@ class Lengths:
     """Of the detector, in the first slice."""
 
     @classmethod
-    def of(cls, metadata: Mapping[str, Any]) -> Lengths:
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Lengths:
         """From a tomogram's metadata; binning and region are those that its volume was made with."""
         preprocess = (metadata.get("parameters") or {}).get("preprocess") or {}
         said = (metadata.get("geometry") or {}).get("pixel_size_nm") or preprocess.get("pixel_size_nm")
@@ -91,7 +91,7 @@ def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: st
     else:
         stored, values = _read_whole(reader, name)
     metadata = reader.metadata()
-    lengths = Lengths.of(metadata)
+    lengths = Lengths.from_metadata(metadata)
     depth, height, width = stored.shape
     coordinates = {"z": lengths.heights(depth), "y": lengths.across(height), "x": lengths.across(width)}
     attributes = _provenance(reader, metadata, uri) | {
@@ -111,7 +111,7 @@ def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: s
     images = np.concatenate([batch.images for batch in batches])
     angles = np.concatenate([batch.angles for batch in batches])
     damaged = {row: reason for batch in batches for row, reason in batch.damaged.items()}
-    lengths = Lengths.of(summary.metadata)
+    lengths = Lengths.from_metadata(summary.metadata)
     coordinates = {"row": lengths.detector(images.shape[1]), "column": lengths.detector(images.shape[2])}
     attributes = _provenance(reader, summary.metadata, uri) | {
         "long_name": "projections as the detector gave them",

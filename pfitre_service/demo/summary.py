@@ -117,7 +117,7 @@ def _picture(
     if geometry is None:
         raise ServiceError("the catalogue holds no projection")
     parameters = EngineParameters(measurement=acquisition.measurement, preprocess=settings.preprocess)
-    calibration = Calibration.of_document(reader.metadata().get("calibration") or {})
+    calibration = Calibration.from_document(reader.metadata().get("calibration") or {})
     engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
     engine.set_references(stored_references(reader, settings.preprocess)[0])
     engine.exclude(catalog.summary(reader.key).withdrawn)

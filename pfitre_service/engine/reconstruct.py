@@ -125,14 +125,14 @@ def reconstruct(
     kind = measurement or decided(images, flats=_holds(flats), darks=_holds(darks))
     said = measurement is not None or _holds(flats)
     given = given_axis(axis, chosen.calibration)
-    frames = ScanGeometry.of(rows=images.shape[1], columns=images.shape[2], axis=given)
+    frames = ScanGeometry.from_detector(rows=images.shape[1], columns=images.shape[2], axis=given)
     geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
     parameters = EngineParameters.from_settings(
         chosen, kind, said=said, prior=prior, iterations=iterations, device=device
     )
     engine = Engine(geometry, parameters, calibration)
-    references = References.of(_stack(flats), _stack(darks), chosen.preprocess)
+    references = References.from_frames(_stack(flats), _stack(darks), chosen.preprocess)
     batches = _batches(images, degrees)
     engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
     for batch in batches:

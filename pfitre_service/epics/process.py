@@ -67,7 +67,7 @@ class Show:
 
     def look(self) -> None:
         """Shows what is new."""
-        self._known = None if (found := self._find()) is None else Known.of(*found)
+        self._known = None if (found := self._find()) is None else Known.from_metadata(*found)
         if self._known is None:
             self._variables.clear(Alarm(Severity.INVALID, "there is no tomogram yet"))
         else:

@@ -33,9 +33,9 @@ class Known:
     """Side of a voxel."""
 
     @classmethod
-    def of(cls, key: TomogramKey, metadata: Mapping[str, Any]) -> Known:
+    def from_metadata(cls, key: TomogramKey, metadata: Mapping[str, Any]) -> Known:
         """From the container's metadata (docs/reference/catalogue.md)."""
-        progress, lengths = metadata.get("progress") or {}, Lengths.of(metadata)
+        progress, lengths = metadata.get("progress") or {}, Lengths.from_metadata(metadata)
         heldout = progress.get("heldout_error")
         return cls(
             key=key,

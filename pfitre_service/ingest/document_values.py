@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pfitre_service.errors import InputError
 from pfitre_service.text_output import storable
 
 _MAX_VALUES = 20_000
@@ -61,6 +62,21 @@ def origin_of(document: Mapping[str, Any]) -> str:
     """The uid of a document as it can be stored; "" where it has none."""
     uid = document.get("uid")
     return storable(uid, _MAX_UID) if isinstance(uid, str) else ""
+
+
+def uid_of(document: Mapping[str, Any], key: str) -> str:
+    """A reference to a document: a text of bounded length. Raises InputError."""
+    uid = document.get(key)
+    if not isinstance(uid, str) or not 0 < len(uid) <= _MAX_UID:
+        raise InputError(f"expected a text of 1 to {_MAX_UID} characters as {key!r}, got {quoted(uid)}")
+    return uid
+
+
+def is_table(value: Any) -> bool:
+    """Whether `value` is a table of tables, with texts as keys."""
+    return isinstance(value, Mapping) and all(
+        isinstance(key, str) and isinstance(item, Mapping) for key, item in value.items()
+    )
 
 
 class _Converter:

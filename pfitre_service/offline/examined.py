@@ -47,7 +47,7 @@ class Examined:
     def findings(self) -> tuple[Finding, ...]:
         """Everything that speaks against the frames taken. Raises InputError when they do not fit each other."""
         parameters = PreprocessParameters()
-        self.references = References.of(_stack(self._flats), _stack(self._darks), parameters)
+        self.references = References.from_frames(_stack(self._flats), _stack(self._darks), parameters)
         bright: Tensor | None = None
         for row, frame in self._projections.items():
             corrected = to_line_integrals(frame.image[None], self.references, parameters, self.measurement)

@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class References:
-    """Flat and dark field of one detector, and which of its pixels can be believed. Built by `References.of`."""
+    """Flat and dark field of one detector, and which of its pixels can be believed. Made by `from_frames`."""
 
     flat: NDArray[np.float32] | None
     """(row, column), counts with the beam on and the sample out; None where no flats were taken."""
@@ -40,7 +40,7 @@ class References:
     """Flats without any value, beside others that have some."""
 
     @classmethod
-    def of(
+    def from_frames(
         cls,
         flats: NDArray[Any] | None = None,
         darks: NDArray[Any] | None = None,

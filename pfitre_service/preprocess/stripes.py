@@ -46,7 +46,7 @@ class StripeSearch:
         self, references: References | None, parameters: PreprocessParameters, measurement: Measurement
     ) -> None:
         """What `to_line_integrals` will be given as well; the references without a profile of stripes."""
-        self._references = references or References.of()
+        self._references = references or References.from_frames()
         self._parameters = parameters
         self._measurement: Measurement = measurement
         self._sums: dict[int, NDArray[np.float32]] = {}

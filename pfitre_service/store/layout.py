@@ -144,7 +144,7 @@ def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None
         rows, columns = frame_shape
     if rows is None or columns is None:
         return None
-    return ScanGeometry.of(
+    return ScanGeometry.from_detector(
         rows=int(rows),
         columns=int(columns),
         axis=document.get("axis"),

@@ -31,7 +31,7 @@ class Machine:
     software: str
 
     @classmethod
-    def of(cls, device: torch.device) -> Machine:
+    def from_device(cls, device: torch.device) -> Machine:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         return cls(
             device=f"{device} ({name})",

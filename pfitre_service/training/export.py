@@ -21,7 +21,7 @@ def export(trainer: Trainer, plan: Plan, validations: list[Validation], *, folde
     facts = Facts(
         name=name,
         plan=plan,
-        machine=Machine.of(trainer.device),
+        machine=Machine.from_device(trainer.device),
         parameters=sum(parameter.numel() for parameter in trainer.average.parameters()),
         updates=trainer.updates,
         samples=trainer.samples,

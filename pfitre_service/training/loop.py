@@ -69,7 +69,7 @@ class _Lesson:
     """(DIRECTIONS,) coverage in that view."""
 
     @classmethod
-    def of(cls, sample: Sample, device: torch.device) -> _Lesson:
+    def from_sample(cls, sample: Sample, device: torch.device) -> _Lesson:
         view, told = describe(sample.coverage)
         return cls(
             data=on_device(sample.data, device),
@@ -116,7 +116,7 @@ class Trainer:
         begin = time.perf_counter()
         self.whole = False
         rng = np.random.default_rng((self.recipe.seed, 1, self.samples))
-        lesson = _Lesson.of(sample, self.device)
+        lesson = _Lesson.from_sample(sample, self.device)
         rho = float(np.exp(rng.uniform(*np.log(_RHO)))) * lesson.data.weight
         x = z = lesson.physics
         if rng.random() < self.recipe.from_total_variation:

@@ -86,7 +86,7 @@ def make_sample(number: int, recipe: Recipe, families: tuple[str, ...]) -> Sampl
 
 def project_fine(fine: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.float32]:
     """Perfect projections (angle, row, column) of an object (z, y, x), drawn OVERSAMPLING times finer than they are."""
-    volume = FineVolume.of(fine, oversampling=OVERSAMPLING)
+    volume = FineVolume.from_volume(fine, oversampling=OVERSAMPLING)
     return np.stack([volume.project(float(angle)) for angle in angles])
 
 
@@ -115,7 +115,7 @@ def solve_sample(
 def accumulate(projections: NDArray[np.float32], angles: NDArray[np.float64]) -> NormalEquations:
     """The solver's accumulators of (angle, slices, columns) line integrals; slices as wide as the detector."""
     _, rows, columns = projections.shape
-    data = NormalEquations(ScanGeometry.of(rows=rows, columns=columns))
+    data = NormalEquations(ScanGeometry.from_detector(rows=rows, columns=columns))
     data.add(torch.from_numpy(np.ascontiguousarray(projections, np.float32)), torch.from_numpy(angles))
     return data
 

@@ -38,7 +38,7 @@ class FineVolume:
     axis: float
 
     @classmethod
-    def of(
+    def from_volume(
         cls,
         volume: NDArray[np.float32],
         *,
@@ -99,8 +99,8 @@ def project(
     columns: int | None = None,
     axis: float | None = None,
 ) -> NDArray[np.float32]:
-    """Projections (angle, row, column) of a volume (z, y, x) at `angles` in degrees; the rest as in `FineVolume.of`."""
-    fine = FineVolume.of(volume, oversampling=oversampling, columns=columns, axis=axis)
+    """Projections (angle, row, column) of a volume (z, y, x) at `angles` in degrees; the rest as in `FineVolume`."""
+    fine = FineVolume.from_volume(volume, oversampling=oversampling, columns=columns, axis=axis)
     wanted = np.atleast_1d(np.asarray(angles, np.float64))
     rows = volume.shape[0] // oversampling
     projections = np.empty((wanted.size, rows, fine.columns), np.float32)

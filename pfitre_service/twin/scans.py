@@ -87,7 +87,7 @@ class SimulatedSample:
 
     def source(self, seed: int) -> SimulatedScan:
         """What a detector sees of it. seed: of phantom and noise."""
-        sample = FineVolume.of(self._volume(seed), oversampling=_OVERSAMPLING, axis=self.axis)
+        sample = FineVolume.from_volume(self._volume(seed), oversampling=_OVERSAMPLING, axis=self.axis)
         camera = Camera((self.rows, self.columns), CameraParameters(dead_share=0.001, hot_share=0.0005), seed=seed)
         return SimulatedScan(sample, camera)
 

@@ -71,7 +71,7 @@ def test_a_transmission_scan_has_darks_flats_and_projections_that_preprocess_to_
     RE(tomo_scan(scan.detector, scan.stage, angles, flats=8, darks=5, sample="chip"), documents)
     assert documents.of("stop")[0]["num_events"] == {"dark": 5, "flat": 8, "primary": 3}
     assert [d["name"] for d in documents.of("descriptor")] == ["dark", "flat", "primary"]
-    references = References.of(documents.images("flat"), documents.images("dark"))
+    references = References.from_frames(documents.images("flat"), documents.images("dark"))
     result = to_line_integrals(documents.images("primary"), references, PreprocessParameters(), "transmission")
     assert result.warnings == ()
     twice = np.repeat(np.repeat(np.repeat(scan.truth, 2, 0), 2, 1), 2, 2)

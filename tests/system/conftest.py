@@ -67,7 +67,7 @@ class SmallScan:
     @classmethod
     def make(cls, *, fluorescence: bool = True, exposure_s: float = 0.01) -> SmallScan:
         volume = battery_particle((2 * ROWS, 2 * COLUMNS, 2 * COLUMNS)) * np.float32(0.05)
-        sample = FineVolume.of(volume, oversampling=2)
+        sample = FineVolume.from_volume(volume, oversampling=2)
         camera = FluorescenceDetector() if fluorescence else Camera((ROWS, COLUMNS), CameraParameters())
         source, stage = SimulatedScan(sample, camera), RotationStage(name="rotation")
         detector = TomoDetector(name="detector", source=source, stage=stage, exposure_s=exposure_s)

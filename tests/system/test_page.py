@@ -169,7 +169,7 @@ class ChipScan:
 
     def __init__(self) -> None:
         volume = layered_chip((48, 192, 192)) * np.float32(0.05)
-        source = SimulatedScan(FineVolume.of(volume, oversampling=2), FluorescenceDetector())
+        source = SimulatedScan(FineVolume.from_volume(volume, oversampling=2), FluorescenceDetector())
         self._stage = RotationStage(name="rotation")
         self._detector = TomoDetector(name="detector", source=source, stage=self._stage, exposure_s=0.02)
 

@@ -46,7 +46,7 @@ def integrals(particle: np.ndarray, angles: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def geometry() -> ScanGeometry:
-    return ScanGeometry.of(rows=ROWS, columns=SIZE)
+    return ScanGeometry.from_detector(rows=ROWS, columns=SIZE)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_what_is_kept_in_a_catalogue_can_be_written_as_utf_8(text):
 
 @given(TEXTS)
 def test_process_variables_say_it_in_signs_that_are_seen(text):
-    known = Known.of(
+    known = Known.from_metadata(
         TomogramKey("a"), {"status": text, "reason": text, "warnings": [text], "quality": {"sentence": text}}
     )
     assert all(one.isprintable() for one in (known.status, known.reason, known.sentence, *known.warnings))

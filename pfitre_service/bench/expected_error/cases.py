@@ -110,7 +110,7 @@ def training_cases(rounds: int, size: int, seed: int) -> Iterator[ErrorCase]:
             if rng.random() < 0.25:  # in mid-scan
                 angles = angles[: max(_FEWEST, int(whole * rng.uniform(0.3, 0.9)))]
             noisy = measure(project(fine, angles, oversampling=2), Imperfections(dose=counts), rng)
-            geometry = ScanGeometry.of(rows=STACK, columns=size)
+            geometry = ScanGeometry.from_detector(rows=STACK, columns=size)
             yield ErrorCase(
                 f"{name} {number + 1}, {missing:.0f} degrees missing",
                 name,

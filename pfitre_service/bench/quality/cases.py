@@ -120,7 +120,7 @@ def simulate(case: Case, family: Family, parameters: QualityParameters) -> tuple
     perfect = project(fine, angles, oversampling=_OVERSAMPLING)
     seed = (parameters.seed, _number(case.family), case.number, round(10 * case.scan.missing), len(angles))
     noisy = measure(perfect, Imperfections(dose=parameters.counts), np.random.default_rng(seed))
-    geometry = ScanGeometry.of(rows=STACK, columns=parameters.size)
+    geometry = ScanGeometry.from_detector(rows=STACK, columns=parameters.size)
     measurement = Measurement(geometry, torch.from_numpy(noisy), torch.from_numpy(angles))
     return measurement, torch.from_numpy(bin_volume(fine, _OVERSAMPLING))
 

@@ -77,5 +77,5 @@ def _recording(rows: int) -> Measurement:
     scan = cu23()
     first = max(0, (scan.projections.shape[1] - rows) // 2)
     projections = np.ascontiguousarray(scan.projections[:, first : first + rows])
-    geometry = ScanGeometry.of(rows=projections.shape[1], columns=projections.shape[2])
+    geometry = ScanGeometry.from_detector(rows=projections.shape[1], columns=projections.shape[2])
     return Measurement(geometry, torch.from_numpy(projections), torch.from_numpy(scan.angles))

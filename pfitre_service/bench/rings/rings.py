@@ -55,9 +55,9 @@ def run(
     images: (angle, row, column) as detected; angles: (angle,) degrees; flats and darks: (n, row, column); axis: column
     of the rotation axis, the middle by default.
     """
-    references = References.of(flats, darks)
+    references = References.from_frames(flats, darks)
     projections = to_line_integrals(images, references, PreprocessParameters(), measurement).values
-    geometry = ScanGeometry.of(rows=projections.shape[1], columns=projections.shape[2], axis=axis)
+    geometry = ScanGeometry.from_detector(rows=projections.shape[1], columns=projections.shape[2], axis=axis)
     corrected: dict[str, Sinogram] = {
         "none": projections,
         **{name: _ours(images, angles, references, measurement, name) for name in _METHODS},

@@ -18,7 +18,7 @@ class ConvolutionSystem:
     """(K + rho) x = b: `slices` slices of `size`, as many columns, `degrees` (angle,)."""
 
     def __init__(self, size: int, degrees: NDArray[np.float64], rho: float, slices: int = 1) -> None:
-        self._data = NormalEquations(ScanGeometry.of(rows=slices, columns=size))
+        self._data = NormalEquations(ScanGeometry.from_detector(rows=slices, columns=size))
         self._degrees, self._rho, self._slices = degrees, rho, slices
         self.applications = 0
         """Of the operator, in the last `solve`."""

@@ -24,7 +24,7 @@ from pfitre_service.ingest.assembly.pending_documents import PendingDocument, Pe
 from pfitre_service.ingest.assembly.run import Run
 from pfitre_service.ingest.assembly.start_document import StartMetadata, contradictions
 from pfitre_service.ingest.assembly.tomogram import Tomogram
-from pfitre_service.ingest.document_values import look_up, quoted
+from pfitre_service.ingest.document_values import look_up, quoted, uid_of
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.text_output import storable
 
@@ -163,36 +163,20 @@ class TomogramAssembler:
     @property
     def counts(self) -> IngestCounts:
         """Everything counted so far."""
-        tally = Tally()
-        for part in (self._tally.ended, *(run.tally for run in self._runs.values())):
-            tally.ended.add(part)
-        return IngestCounts(
-            documents=dict(self._tally.documents),
-            frames={str(role): count for role, count in tally.ended.frames.items()},
-            duplicates=self._tally.duplicates + tally.ended.duplicates,
-            retaken=tally.ended.retaken,
-            late=tally.ended.late,
-            missing=tally.ended.missing.total(),
-            refused=dict(tally.ended.refused),
-            orphans=self._tally.orphans,
-            after_stop=self._tally.after_stop,
-            unknown_names=self._tally.unknown_names,
-            not_understood=self._tally.not_understood,
-            malformed=self._tally.malformed,
-            held=len(self._waiting),
-            open_runs=tuple(run.summary() for run in self._runs.values()),
-            recent_runs=tuple(self._recent),
+        runs = self._runs.values()
+        return self._tally.snapshot(
+            [run.tally for run in runs], [run.summary() for run in runs], self._recent, held=len(self._waiting)
         )
 
     # -- one method a kind of document -------------------------------------------------------------------------------
 
     def _start(self, document: dict[str, Any]) -> list[Action]:
-        uid = _uid(document, "uid")
+        uid = uid_of(document, "uid")
         if uid in self._runs or self._is_past(uid):
             return self._again("start", uid, uid)
         refusal = self._rules.refusal(document)
         tomogram = Tomogram(uid) if refusal else self._tomogram(uid, document)
-        run = Run(document, StartMetadata.of(uid, document, self._rules), self._rules, tomogram)
+        run = Run(document, StartMetadata.from_start(uid, document, self._rules), self._rules, tomogram)
         actions: list[Action] = [Note(uid, "warning", sentence) for sentence in contradictions(document)]
         if len(self._runs) >= self._rules.max_open_runs:
             quietest = next(iter(self._runs.values()))
@@ -222,7 +206,7 @@ class TomogramAssembler:
         return actions
 
     def _descriptor(self, document: dict[str, Any]) -> list[Action]:
-        uid, run_uid = _uid(document, "uid"), _uid(document, "run_start")
+        uid, run_uid = uid_of(document, "uid"), uid_of(document, "run_start")
         run = self._runs.get(run_uid)
         if run is None:
             return self._without(run_uid, "descriptor", document)
@@ -236,7 +220,7 @@ class TomogramAssembler:
         return actions + self._replay(uid)
 
     def _event(self, document: dict[str, Any]) -> list[Action]:
-        descriptor = _uid(document, "descriptor")
+        descriptor = uid_of(document, "descriptor")
         run = self._run_of.get(descriptor)
         if run is None:
             return self._without(descriptor, "event", document)
@@ -250,7 +234,7 @@ class TomogramAssembler:
         return actions
 
     def _stop(self, document: dict[str, Any]) -> list[Action]:
-        run_uid = _uid(document, "run_start")
+        run_uid = uid_of(document, "run_start")
         run = self._runs.get(run_uid)
         if run is None:
             return self._again("stop", run_uid, run_uid) if self._is_past(run_uid) else self._orphan("start", run_uid)
@@ -259,7 +243,7 @@ class TomogramAssembler:
         return actions
 
     def _resource(self, document: dict[str, Any]) -> list[Action]:
-        uid, run_uid = _uid(document, "uid"), _uid(document, "run_start")
+        uid, run_uid = uid_of(document, "uid"), uid_of(document, "run_start")
         run = self._runs.get(run_uid)
         if run is None:
             return self._without(run_uid, "stream_resource" if "mimetype" in document else "resource", document)
@@ -271,7 +255,7 @@ class TomogramAssembler:
         return actions + self._replay(uid)
 
     def _datum(self, document: dict[str, Any]) -> list[Action]:
-        uid = _uid(document, "resource")
+        uid = uid_of(document, "resource")
         run = self._run_of.get(uid)
         if run is None:
             return self._without(uid, "datum", document)
@@ -285,7 +269,7 @@ class TomogramAssembler:
         return actions
 
     def _stream_datum(self, document: dict[str, Any]) -> list[Action]:
-        resource, descriptor = _uid(document, "stream_resource"), _uid(document, "descriptor")
+        resource, descriptor = uid_of(document, "stream_resource"), uid_of(document, "descriptor")
         for uid in (descriptor, resource):
             if uid not in self._run_of:
                 return self._without(uid, "stream_datum", document)
@@ -362,11 +346,3 @@ class TomogramAssembler:
             return []
         self._told.append(what)
         return [Note(run_uid, level, message)]
-
-
-def _uid(document: Mapping[str, Any], key: str) -> str:
-    """A reference to a document: a string of bounded length."""
-    uid = document.get(key)
-    if not isinstance(uid, str) or not 0 < len(uid) <= _MAX_UID:
-        raise InputError(f"expected a text of 1 to {_MAX_UID} characters as {key!r}, got {quoted(uid)}")
-    return uid

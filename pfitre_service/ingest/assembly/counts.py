@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -99,6 +100,36 @@ class Tally:
     not_understood: int = 0
     malformed: int = 0
     ended: RunTally = field(default_factory=lambda: RunTally())
+
+    def snapshot(
+        self,
+        open_tallies: Iterable[RunTally],
+        open_runs: Iterable[RunSummary],
+        recent: Iterable[RunSummary],
+        *,
+        held: int,
+    ) -> IngestCounts:
+        """Everything counted so far; `open_tallies` are the sums of the runs that are open, `held` documents wait."""
+        total = RunTally()
+        for part in (self.ended, *open_tallies):
+            total.add(part)
+        return IngestCounts(
+            documents=dict(self.documents),
+            frames={str(role): count for role, count in total.frames.items()},
+            duplicates=self.duplicates + total.duplicates,
+            retaken=total.retaken,
+            late=total.late,
+            missing=total.missing.total(),
+            refused=dict(total.refused),
+            orphans=self.orphans,
+            after_stop=self.after_stop,
+            unknown_names=self.unknown_names,
+            not_understood=self.not_understood,
+            malformed=self.malformed,
+            held=held,
+            open_runs=tuple(open_runs),
+            recent_runs=tuple(recent),
+        )
 
 
 @dataclass(slots=True)

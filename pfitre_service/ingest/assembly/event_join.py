@@ -16,6 +16,8 @@ from pfitre_service.ingest.sequence import Arrival, SequenceTracker
 
 EVENT = ""
 """Name of the part that is the event document; the others are named by their data key."""
+_MAX_AHEAD = 1_000_000
+"""A sequence number further than this beyond the highest one is taken for garbage."""
 _MAX_INCOMPLETE = 100_000
 _MAX_PARTS = 10_000_000
 """Of a stream: 100 bytes are kept of each."""
@@ -49,6 +51,16 @@ class EventJoin:
     def defining(self) -> str:
         """The part whose origin names a take: the event itself, or where there is none the first of the references."""
         return EVENT if EVENT in self.needs or not self.needs else min(self.needs)
+
+    @property
+    def furthest(self) -> int:
+        """The highest number that is not taken for garbage."""
+        return self.seen.highest + _MAX_AHEAD
+
+    def check(self, number: int) -> None:
+        """Raises `DocumentError` for a number that is taken for garbage."""
+        if number > self.furthest:
+            raise DocumentError(f"the seq_num {number} is taken for garbage")
 
     def knows(self, number: int, part: str, origin: str) -> bool:
         """Whether this very part has come before."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pfitre_service.errors import DocumentError
@@ -28,20 +26,17 @@ from pfitre_service.ingest.assembly.descriptors import (
     stream_of,
 )
 from pfitre_service.ingest.assembly.event_join import EVENT, EventJoin
-from pfitre_service.ingest.assembly.file_references import FileSource, rows_of_datum, rows_of_stream_datum
+from pfitre_service.ingest.assembly.file_references import rows_of_datum, rows_of_stream_datum
 from pfitre_service.ingest.assembly.images import FrameError
 from pfitre_service.ingest.assembly.run_files import PendingDatum, RunFiles
 from pfitre_service.ingest.assembly.run_frames import RunFrames, value_of
-from pfitre_service.ingest.assembly.run_notes import RunNotes, exit_of
-from pfitre_service.ingest.assembly.scanned_maps import map_shape
+from pfitre_service.ingest.assembly.run_notes import RunNotes, announced_events, exit_of
+from pfitre_service.ingest.assembly.scanned_maps import source_of_pixels
 from pfitre_service.ingest.assembly.start_document import StartMetadata
 from pfitre_service.ingest.assembly.tomogram import Tomogram, opened
-from pfitre_service.ingest.document_values import json_safe, origin_of, quoted, whole
+from pfitre_service.ingest.document_values import is_table, json_safe, origin_of, quoted, whole
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.model import Role
-
-_MAX_AHEAD = 1_000_000
-"""A sequence number further than this beyond the highest one is taken for garbage."""
 
 
 class Run:
@@ -88,7 +83,7 @@ class Run:
     def descriptor(self, uid: str, document: Mapping[str, Any]) -> list[Action]:
         """Take in a descriptor that is new to this run."""
         name, data_keys = document.get("name"), document.get("data_keys")
-        if not isinstance(name, str) or not _is_table(data_keys):
+        if not isinstance(name, str) or not is_table(data_keys):
             raise DocumentError("a descriptor needs a `name` and a table `data_keys`")
         self._streams[uid] = None
         role, of_angles = self._rules.role_of(name), name == self._rules.separate_angles
@@ -114,7 +109,7 @@ class Run:
         if stream is None or self.state != "receiving":
             return []
         number = whole(document.get("seq_num"))
-        if number is None or not 1 <= number <= self._join(stream).seen.highest + _MAX_AHEAD:
+        if number is None or not 1 <= number <= self._join(stream).furthest:
             message = f"expected a seq_num from 1, got {quoted(document.get('seq_num'))}"
             return self._notes.refuse(stream, FrameError("malformed", message))
         uid = origin_of(document)
@@ -150,21 +145,25 @@ class Run:
         source, frames = self._files.source(resource_uid), stream.columns.frames
         actions: list[Action] = []
         for number, rows in rows_of_stream_datum(source, document, frames):
-            self._check_number(number, self._join(stream))
+            self._join(stream).check(number)
             actions += self._part(stream, number, key, rows, origin_of(document))
         return actions
 
     def stop(self, document: Mapping[str, Any]) -> list[Action]:
         """Take in the stop document."""
         status, reason = exit_of(document)
-        announced = dict(self._announced(document.get("num_events")))
+        announced = announced_events(document.get("num_events"), self._rules)
         for name, count in announced.items():
             join = self._joins.get(name)
             self.tally.missing[name] = count if join is None else join.seen.missing(count)
         self._frames.track.close()
         if self.state != "receiving":
             return self._end_without_tomogram(status, reason)
-        actions = [*self._frames.never_known(), *self._begun_again()]
+        actions = self._frames.never_known()
+        for stream in filter(None, map(self._stream_named, self._joins)):
+            # They were to be taken again, and not all of them came: what was taken first was given up, too.
+            again = self._joins[stream.name].begun_again()
+            actions += [action for number in again for action in self._frames.retaken(stream, number, "")]
         of_run = "" if self.tomogram.joined is None else f" of run {self.uid[:8]}"
         lacking = self._notes.lacking(self._joins, announced)
         self.tally.lacking = {f"{name}{of_run}": numbers for name, numbers in lacking.items()}
@@ -285,9 +284,9 @@ class Run:
         name = self._rules.projection_streams[0]
         stream = self._stream_named(name)
         if stream is not None:
-            self._check_number(number, self._join(stream))
+            self._join(stream).check(number)
             return self._part(stream, number, ANGLE, value, origin)
-        self._check_number(number, self._joins.setdefault(name, EventJoin(frozenset({ANGLE, EVENT}))))
+        self._joins.setdefault(name, EventJoin(frozenset({ANGLE, EVENT}))).check(number)
         self._joins[name].add(number, ANGLE, value, origin)
         return []
 
@@ -295,10 +294,6 @@ class Run:
         return next((one for one in self._streams.values() if isinstance(one, Stream) and one.name == name), None)
 
     # -- events ------------------------------------------------------------------------------------------------------
-
-    def _check_number(self, number: int, join: EventJoin) -> None:
-        if number > join.seen.highest + _MAX_AHEAD:
-            raise DocumentError(f"the seq_num {number} is taken for garbage")
 
     def _join(self, stream: Stream) -> EventJoin:
         """The events of the stream; what it needs is known from its descriptor alone, also when a run is resumed."""
@@ -336,34 +331,11 @@ class Run:
             return self._angle_part(number, rows, want.event_uid)
         if stream is None or self.state != "receiving":
             return []
-        rows = rows_of_datum(self._source(resource_uid), datum, number, stream.columns.frames)
+        source = source_of_pixels(self._files.source(resource_uid), self._start, self._rules.maps)
+        rows = rows_of_datum(source, datum, number, stream.columns.frames)
         return self._part(stream, number, want.key, rows, want.event_uid)
 
-    def _source(self, resource_uid: str) -> FileSource:
-        source, maps = self._files.source(resource_uid), self._rules.maps
-        if maps.elements and source.frames_per_index:
-            # HXN's resources count samples of the encoder, several a pixel; the file has one entry a pixel.
-            size = math.prod(map_shape(self._start, maps))
-            return replace(source, frames_per_index=min(source.frames_per_index, size))
-        return source
-
     # -- the end -----------------------------------------------------------------------------------------------------
-
-    def _begun_again(self) -> Iterator[Action]:
-        """Events that were to be taken again and of which not all came: what was taken first was given up, too."""
-        for name, join in self._joins.items():
-            stream = self._stream_named(name)
-            if stream is not None:
-                for number in join.begun_again():
-                    yield from self._frames.retaken(stream, number, "")
-
-    def _announced(self, counts: Any) -> Iterator[tuple[str, int]]:
-        """Streams with frames, and how many events of each the stop document says there were."""
-        rules = self._rules
-        for name in (*rules.projection_streams, *rules.flat_streams, *rules.dark_streams):
-            number = whole(counts.get(name)) if isinstance(counts, Mapping) else None
-            if number is not None:
-                yield name, number
 
     def _end_without_tomogram(self, status: ExitStatus, reason: str) -> list[Action]:
         if self.state in ("ignored", "abandoned"):
@@ -372,9 +344,3 @@ class Run:
         wanted = ", ".join(repr(name) for name in self._rules.projection_streams)
         self._reason = f"no stream {wanted} with images before its stop document ({status}{reason and ': '}{reason})"
         return [Note(self.uid, "info", f"run without a tomogram: {self._reason}")]
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(item, Mapping) for key, item in value.items()
-    )

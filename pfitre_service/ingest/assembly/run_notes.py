@@ -10,7 +10,8 @@ from pfitre_service.ingest.assembly.counts import RunTally
 from pfitre_service.ingest.assembly.descriptors import ANGLE, Stream
 from pfitre_service.ingest.assembly.event_join import EVENT, EventJoin
 from pfitre_service.ingest.assembly.images import FrameError
-from pfitre_service.ingest.document_values import quoted
+from pfitre_service.ingest.document_values import quoted, whole
+from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.sequence import in_words
 from pfitre_service.text_output import storable
 
@@ -81,6 +82,13 @@ class RunNotes:
                 lacking = ", ".join(_words(part) for part in join.lacking())
                 message = f"stream {name!r}: {count} events lack {lacking}, which never came"
                 yield Note(self._uid, "warning", message)
+
+
+def announced_events(counts: Any, rules: DocumentRules) -> dict[str, int]:
+    """How many events of each stream with frames the stop document says there were, from its `num_events`."""
+    streams = (*rules.projection_streams, *rules.flat_streams, *rules.dark_streams)
+    numbers = {name: whole(counts.get(name)) for name in streams} if isinstance(counts, Mapping) else {}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def exit_of(document: Mapping[str, Any]) -> tuple[ExitStatus, str]:

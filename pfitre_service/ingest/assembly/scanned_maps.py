@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.errors import DocumentError, InputError
-from pfitre_service.ingest.assembly.file_references import FileRows
+from pfitre_service.ingest.assembly.file_references import FileRows, FileSource
 from pfitre_service.ingest.document_values import finite, look_up, quoted, whole
 from pfitre_service.ingest.rules import MapRules
 
@@ -89,6 +89,16 @@ class ScannedMap:
             rows, columns = self.shape
             raise InputError(f"expected a map of {rows} x {columns} pixels, got {found.size} values")
         return found.ravel()
+
+
+def source_of_pixels(source: FileSource, start: Mapping[str, Any], rules: MapRules) -> FileSource:
+    """`source`, of which one index stands for no more values than a map has pixels. Raises `DocumentError`.
+
+    HXN's resources count samples of the encoder, several a pixel, and the file has one entry a pixel.
+    """
+    if not rules.elements or not source.frames_per_index:
+        return source
+    return replace(source, frames_per_index=min(source.frames_per_index, math.prod(map_shape(start, rules))))
 
 
 def map_shape(start: Mapping[str, Any], rules: MapRules) -> tuple[int, int]:

@@ -35,7 +35,7 @@ class StartMetadata:
     pixel_size_nm: float | None
 
     @classmethod
-    def of(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartMetadata:
+    def from_start(cls, uid: str, start: Mapping[str, Any], rules: DocumentRules) -> StartMetadata:
         """Read the optional keys scan_id, sample_name or sample, measurement, num_projections or num_points,
         rotation_axis (column), pixel_size_nm, and the one that `references_from` names."""
         pixel = finite(start.get("pixel_size_nm"))

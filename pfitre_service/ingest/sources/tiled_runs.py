@@ -88,7 +88,7 @@ class RunFollower:
     def _stream(self, run: Any, name: str, stop: Mapping[str, Any] | None) -> StoredStream:
         events = ((stop or {}).get("num_events") or {}).get(name)
         node, uid = run.base[name].base, run.metadata["start"]["uid"]
-        stream = StoredStream.of(name, node, uid, self._readable, is_over=bool(stop), events=events)
+        stream = StoredStream.from_node(name, node, uid, self._readable, is_over=bool(stop), events=events)
         for file in stream.files:
             if self._stream_of_file.setdefault(file.resource["uri"], name) != name:
                 raise InputError(

@@ -103,7 +103,7 @@ def _of_catalogue(source: str, run: str | None, rules: DocumentRules) -> StoredD
     )
 
     name = source.removeprefix(PROFILE)
-    runs = StoredRuns.at(source) if name == source else StoredRuns.of_profile(name)
+    runs = StoredRuns.at(source) if name == source else StoredRuns.from_profile(name)
     node = runs.run(run)
     uid = node.metadata["start"]["uid"]
     return StoredDocuments(

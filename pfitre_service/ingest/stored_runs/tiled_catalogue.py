@@ -32,7 +32,7 @@ class StoredRuns:
         return cls(reached(lambda: from_uri(uri, api_key=api_key, include_data_sources=True), uri), uri)
 
     @classmethod
-    def of_profile(cls, name: str) -> StoredRuns:
+    def from_profile(cls, name: str) -> StoredRuns:
         """The catalogue that Tiled and databroker know by `name`. Raises `SettingsError`, `StoreUnavailableError`."""
         from tiled.client import from_profile
         from tiled.profiles import ProfileNotFound
@@ -93,7 +93,8 @@ def documents_of_run(run: Any, readable: Callable[[str], bool]) -> Iterator[Docu
     yield "start", start
     counted = (stop or {}).get("num_events") or {}
     streams = [
-        StoredStream.of(name, run.base[name].base, start["uid"], readable, events=counted.get(name)) for name in run
+        StoredStream.from_node(name, run.base[name].base, start["uid"], readable, events=counted.get(name))
+        for name in run
     ]
     for _, _, name, document in heapq.merge(*(_numbered(place, stream) for place, stream in enumerate(streams))):
         yield name, document

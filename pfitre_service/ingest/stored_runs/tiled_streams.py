@@ -47,7 +47,7 @@ class StoredStream:
     their messages hold the images, and their rows of the table come after them."""
 
     @classmethod
-    def of(
+    def from_node(
         cls,
         name: str,
         node: Any,

@@ -58,7 +58,7 @@ class Calibration:
         }
 
     @classmethod
-    def of_document(cls, document: Mapping[str, Any]) -> Calibration | None:
+    def from_document(cls, document: Mapping[str, Any]) -> Calibration | None:
         """None for what `document` did not write."""
         try:
             uncertainty = document["axis_uncertainty"]

@@ -53,7 +53,7 @@ def find_shifts(rows: Tensor, angles: Tensor, axis: float) -> Tensor:
         return shifts
     factor = math.ceil(rows.shape[2] / _WIDTH)
     narrow = binned(without_noise(rows), factor)
-    geometry = ScanGeometry.of(rows=1, columns=narrow.shape[2], axis=(axis - (factor - 1) / 2) / factor)
+    geometry = ScanGeometry.from_detector(rows=1, columns=narrow.shape[2], axis=(axis - (factor - 1) / 2) / factor)
     order = angles.argsort()
     halves = (order[::2], order[1::2])
     for _ in range(_ROUNDS):

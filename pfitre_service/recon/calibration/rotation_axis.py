@@ -146,7 +146,7 @@ def _free_residuals(rows: Tensor, angles: Tensor, axes: Tensor) -> Tensor:
     moved = shifted_columns(
         padded[:, None].expand(-1, len(axes), -1, -1), moves[None, :, None].expand(count, -1, slices)
     )
-    geometry = ScanGeometry.of(rows=slices, columns=columns + 2 * margin)
+    geometry = ScanGeometry.from_detector(rows=slices, columns=columns + 2 * margin)
     data = NormalEquations(geometry, slices=len(axes) * slices, device=rows.device)
     data.add(moved.flatten(1, 2), angles)
     rho = _RHO_SHARE * data.weight

@@ -42,7 +42,7 @@ class ErrorModel:
     """What it was fitted on."""
 
     @classmethod
-    def of_document(cls, document: dict[str, Any]) -> ErrorModel:
+    def from_document(cls, document: dict[str, Any]) -> ErrorModel:
         """Raises InputError where it was made for other features."""
         if tuple(document["features"]) != FEATURES:
             raise InputError(f"the error model reads {document['features']}; this version has {list(FEATURES)}")
@@ -84,4 +84,4 @@ _NUMBERS = ("mean", "deviation", "hidden", "output")
 def shipped_error_model() -> ErrorModel:
     """The one that comes with the package."""
     text = resources.files("pfitre_service.recon.quality").joinpath(_FILE).read_text(encoding="utf-8")
-    return ErrorModel.of_document(json.loads(text))
+    return ErrorModel.from_document(json.loads(text))

@@ -52,7 +52,7 @@ class InferenceCost:
     """What it was fitted on."""
 
     @classmethod
-    def of_document(cls, document: dict[str, Any]) -> InferenceCost:
+    def from_document(cls, document: dict[str, Any]) -> InferenceCost:
         numbers = {name: _three(document[name]) for name in _NAMES}
         return cls(**numbers, about=document["about"])
 
@@ -91,4 +91,4 @@ def _bounded(coefficients: tuple[float, float, float], terms: tuple[float, float
 def shipped_inference_cost() -> InferenceCost:
     """The one that comes with the package."""
     text = resources.files("pfitre_service.recon.quality").joinpath(_FILE).read_text(encoding="utf-8")
-    return InferenceCost.of_document(json.loads(text))
+    return InferenceCost.from_document(json.loads(text))

@@ -308,7 +308,7 @@ def stored_references(reader: TomogramReader, parameters: PreprocessParameters) 
     each that is damaged. Raises InputError where all flats, or all darks, are."""
     source, notes = reader.references(), dict[str, None]()
     stacks = {role: _intact(source, role, notes) for role in _REFERENCES}
-    return References.of(stacks["flat"], stacks["dark"], parameters), tuple(notes)
+    return References.from_frames(stacks["flat"], stacks["dark"], parameters), tuple(notes)
 
 
 def _intact(reader: TomogramReader, role: Role, notes: dict[str, None]) -> NDArray[Any] | None:

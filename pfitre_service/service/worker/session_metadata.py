@@ -77,7 +77,7 @@ def resumed_calibration(
     summary: TomogramSummary, first: Calibration, preprocess: PreprocessParameters
 ) -> Calibration | None:
     """What a worker before this one had come to, where that began alike."""
-    before = Calibration.of_document(summary.metadata.get("calibration") or {})
+    before = Calibration.from_document(summary.metadata.get("calibration") or {})
     if before is None or (before.axis_origin == "given") != (first.axis_origin == "given"):
         return None
     before = of_solver(before, preprocess)

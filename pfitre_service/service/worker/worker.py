@@ -167,7 +167,7 @@ def _warm_up(device: torch.device, prior: PriorSettings) -> None:
     that is not there is told of now. Raises SettingsError."""
     parameters = EngineParameters(device=str(device), heldout_every=2, prior=prior)
     try:
-        engine = Engine(ScanGeometry.of(rows=2, columns=16), parameters)
+        engine = Engine(ScanGeometry.from_detector(rows=2, columns=16), parameters)
     except InputError as error:
         raise SettingsError(f"prior.name = {prior.name!r} cannot be used: {error}") from error
     rows = np.ones((4, 2, 16), np.float32)

@@ -25,7 +25,7 @@ class AllowedHosts:
     """Those of `tiled.allowed_hosts`: their pages may ask too, whatever name a proxy put into `Host`."""
 
     @classmethod
-    def of(cls, host: str, configured: Iterable[str]) -> AllowedHosts:
+    def from_settings(cls, host: str, configured: Iterable[str]) -> AllowedHosts:
         """host: what the server listens on. Its own names, this machine's, and the `configured` ones."""
         named = frozenset(name.lower().rstrip(".") for name in configured)
         own = {"localhost", host, socket.gethostname(), socket.getfqdn()}

@@ -112,7 +112,7 @@ def run_server(
         own = [route for route in app.router.routes if id(route) not in routes]
         watch = DatabaseWatch(data_dir)
         config = uvicorn.Config(
-            Gate(app, AllowedHosts.of(host, allowed_hosts), own, lambda: watch.problem),
+            Gate(app, AllowedHosts.from_settings(host, allowed_hosts), own, lambda: watch.problem),
             log_config=None,
             log_level="warning",
             access_log=False,

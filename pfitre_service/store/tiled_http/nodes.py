@@ -47,7 +47,7 @@ class Node:
     """Where the server keeps it; empty unless it was asked for."""
 
     @classmethod
-    def of(cls, resource: Mapping[str, Any]) -> Node:
+    def from_resource(cls, resource: Mapping[str, Any]) -> Node:
         attributes = resource["attributes"]
         sources = attributes.get("data_sources") or [{}]
         return cls(
@@ -78,7 +78,7 @@ class Node:
 
 def get_node(wire: TiledHttp, path: str, *, with_source: bool = False) -> Node:
     """Raises StoreMissingError where there is none."""
-    return Node.of(_data(wire, f"metadata/{path}", {"include_data_sources": with_source}))
+    return Node.from_resource(_data(wire, f"metadata/{path}", {"include_data_sources": with_source}))
 
 
 def list_nodes(
@@ -102,7 +102,7 @@ def list_nodes(
     }
     for key, values in none_of.items():
         params |= {"filter[notin][condition][key]": key, "filter[notin][condition][value]": json.dumps(list(values))}
-    return [Node.of(resource) for resource in _data(wire, f"search/{path}", params)]
+    return [Node.from_resource(resource) for resource in _data(wire, f"search/{path}", params)]
 
 
 def create_container(wire: TiledHttp, parent: str, key: str, metadata: Mapping[str, Any]) -> bool:

@@ -77,7 +77,7 @@ def expose(
     shape = (rows * _OVERSAMPLING, columns * _OVERSAMPLING, columns * _OVERSAMPLING)
     volume = PHANTOMS[phantom](shape, seed=seed) * np.float32(_ATTENUATION)
     axis = columns / 2
-    sample = FineVolume.of(volume, oversampling=_OVERSAMPLING, axis=axis)
+    sample = FineVolume.from_volume(volume, oversampling=_OVERSAMPLING, axis=axis)
     camera = Camera((rows, columns), seed=seed)
     half = (180 - missing) / 2
     degrees = np.linspace(-half, half, angles)

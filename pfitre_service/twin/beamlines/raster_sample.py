@@ -59,5 +59,5 @@ def raster_sample(
 
 
 def _project(volume: NDArray[np.float32], degrees: NDArray[np.float64]) -> NDArray[np.float32]:
-    sample = FineVolume.of(volume, oversampling=_OVERSAMPLING)
+    sample = FineVolume.from_volume(volume, oversampling=_OVERSAMPLING)
     return np.stack([sample.project(float(angle)) for angle in degrees])

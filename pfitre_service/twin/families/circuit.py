@@ -118,7 +118,7 @@ def _turned(grid: Grid, rng: np.random.Generator, drawing: Floats) -> Floats:
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = (grid.x * c + grid.y * s)[0], (grid.y * c - grid.x * s)[0]
     if rng.random() < 0.4:
-        flat = Grid.of((1, width, width))
+        flat = Grid.from_shape((1, width, width))
         v = v + bend(flat, rng, 0.06)[0]
     u, v = (np.clip(w * width + (size - 1) / 2, 0, size - 1.001).astype(np.float32) for w in (u, v))
     iu, iv = u.astype(np.int32), v.astype(np.int32)

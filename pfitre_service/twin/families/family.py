@@ -29,7 +29,7 @@ class Confined:
     pattern: Pattern
 
     def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        grid = Grid.of(shape)
+        grid = Grid.from_shape(shape)
         for _ in range(_ATTEMPTS):
             volume = toned(self.pattern(grid, rng), rng) * outline(grid, rng)
             if _shows(volume):
@@ -52,7 +52,7 @@ class Whole:
     pattern: Pattern
 
     def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-        grid = Grid.of(shape)
+        grid = Grid.from_shape(shape)
         inside: Floats = np.float32(FIELD_OF_VIEW) - np.hypot(grid.y, grid.x)
         return settled(self.pattern(grid, rng) * grid.soft(inside), rng)
 

@@ -29,7 +29,7 @@ class Grid:
     """(1, 1, x)"""
 
     @classmethod
-    def of(cls, shape: tuple[int, int, int]) -> Grid:
+    def from_shape(cls, shape: tuple[int, int, int]) -> Grid:
         """The grid of a shape. Raises InputError unless slices are square, at least 16 wide, and one or more."""
         depth, height, width = shape
         if height != width or width < _SMALLEST or depth < 1:

@@ -9,7 +9,7 @@ from pfitre_service.twin.families.grid import FIELD_OF_VIEW, Floats, Grid, log_u
 
 def confine(volume: Floats, rng: np.random.Generator) -> Floats:
     """Cut a (z, y, x) volume to a random outline inside the field of view; outside it is 0."""
-    return volume * outline(Grid.of(volume.shape), rng)
+    return volume * outline(Grid.from_shape(volume.shape), rng)
 
 
 def outline(grid: Grid, rng: np.random.Generator) -> Floats:

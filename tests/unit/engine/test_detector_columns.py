@@ -11,7 +11,7 @@ from pfitre_service.recon.calibration.calibration import Calibration
 @pytest.mark.parametrize("change", [{}, {"columns": (10, 50)}, {"bin": 2}, {"columns": (11, 50), "bin": 3}])
 def test_an_axis_is_told_in_the_columns_that_it_was_given_in(change):
     preprocess = PreprocessParameters(**change)
-    geometry = region_geometry(ScanGeometry.of(rows=6, columns=60, axis=33.25), preprocess)
+    geometry = region_geometry(ScanGeometry.from_detector(rows=6, columns=60, axis=33.25), preprocess)
     told = of_detector(Calibration(geometry.axis, "found", 0.5, (0.0, -1.0), 7, "none"), preprocess)
     assert told.axis == pytest.approx(33.25)
     assert told.axis_uncertainty == 0.5 * preprocess.bin

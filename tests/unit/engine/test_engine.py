@@ -160,7 +160,7 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     images = counts(integrals)
     flats, darks = np.full((2, *images.shape[1:]), 5100.0), np.full((2, *images.shape[1:]), 100.0)
     parameters = EngineParameters(measurement="transmission", device="cpu", heldout_every=0)
-    references = References.of(flats, darks, parameters.preprocess)
+    references = References.from_frames(flats, darks, parameters.preprocess)
     early, late = Engine(geometry, parameters), Engine(geometry, parameters)
     early.set_references(references)
     early.add(batch(images=images))
@@ -186,7 +186,7 @@ def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
 ):
     images = counts(integrals) * np.linspace(0.8, 1.2, 32)
     flats = np.broadcast_to(100 + 5000 * np.linspace(0.8, 1.2, 32), (2, 8, 32))
-    references = References.of(flats, np.full((2, 8, 32), 100.0))
+    references = References.from_frames(flats, np.full((2, 8, 32), 100.0))
     parameters = EngineParameters("transmission", heldout_every, "cpu", prior=PriorSettings(name=prior))
     early, late = Engine(geometry, parameters), Engine(geometry, parameters)
     early.set_references(references)
@@ -210,7 +210,7 @@ def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
 
 def test_flats_that_come_after_the_end_was_begun_are_waited_for(geometry, batch, integrals):
     images = counts(integrals)
-    references = References.of(np.full((2, 8, 32), 5100.0), np.full((2, 8, 32), 100.0))
+    references = References.from_frames(np.full((2, 8, 32), 5100.0), np.full((2, 8, 32), 100.0))
     parameters = EngineParameters("transmission", device="cpu", prior=PriorSettings(name="tv"))
     early, late = Engine(geometry, parameters), Engine(geometry, parameters)
     early.set_references(references)
@@ -323,7 +323,7 @@ def hxn_scan(maps, degrees, *, wrong=None):
     def rows(first, stop):
         return FrameBatch("projection", first, maps[first:stop], degrees[first:stop])
 
-    geometry = ScanGeometry.of(rows=maps.shape[1], columns=maps.shape[2])
+    geometry = ScanGeometry.from_detector(rows=maps.shape[1], columns=maps.shape[2])
     parameters = EngineParameters(device="cpu", heldout_every=0, prior=PriorSettings(name="tv"))
     engine, axes = Engine(geometry, parameters, Calibration(geometry.axis, "middle")), []
     for row in range(len(maps)):

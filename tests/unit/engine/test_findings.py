@@ -62,7 +62,7 @@ def test_flats_and_darks_that_are_swapped_are_refused():
 
 def engine(measurement: str, *, said: bool) -> Engine:
     parameters = EngineParameters(measurement, device="cpu", measurement_said=said)
-    return Engine(ScanGeometry.of(rows=ROWS, columns=COLUMNS), parameters)
+    return Engine(ScanGeometry.from_detector(rows=ROWS, columns=COLUMNS), parameters)
 
 
 def test_a_scan_that_is_still_running_is_doubted_from_a_few_frames_on_and_refused_at_its_end():
@@ -79,7 +79,7 @@ def test_a_scan_that_is_still_running_is_doubted_from_a_few_frames_on_and_refuse
 
 def test_what_is_withdrawn_takes_its_doubts_along():
     live = engine("transmission", said=True)
-    live.set_references(References.of(np.full((4, ROWS, COLUMNS), 20_000.0), np.zeros((4, ROWS, COLUMNS))))
+    live.set_references(References.from_frames(np.full((4, ROWS, COLUMNS), 20_000.0), np.zeros((4, ROWS, COLUMNS))))
     images = counts()
     images[3, :, 24:] = 0
     live.add(FrameBatch("projection", 0, images[:12], ANGLES[:12]))

@@ -22,7 +22,7 @@ ITERATING = {
 
 
 def known(**changes):
-    return Known.of(KEY, ITERATING | changes)
+    return Known.from_metadata(KEY, ITERATING | changes)
 
 
 def test_it_is_read_from_the_metadata():
@@ -33,7 +33,7 @@ def test_it_is_read_from_the_metadata():
 
 
 def test_a_tomogram_that_has_just_begun_tells_little():
-    told = Known.of(KEY, {"status": "receiving", "created": 1.0})
+    told = Known.from_metadata(KEY, {"status": "receiving", "created": 1.0})
     assert (told.revision, told.angles_used, told.sentence, told.pixel_size_nm) == (None, 0, "", None)
     assert math.isnan(told.heldout_error)
 

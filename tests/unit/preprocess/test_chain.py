@@ -30,7 +30,7 @@ def line_integrals() -> np.ndarray:
 
 
 def flats(shape: tuple[int, ...], level: float = BEAM) -> References:
-    return References.of(np.full((3, *shape), level), np.zeros((3, *shape)))
+    return References.from_frames(np.full((3, *shape), level), np.zeros((3, *shape)))
 
 
 def picture(values: np.ndarray, geometry: ScanGeometry) -> np.ndarray:
@@ -42,7 +42,7 @@ def picture(values: np.ndarray, geometry: ScanGeometry) -> np.ndarray:
 def test_a_binned_cropped_scan_gives_the_binned_cropped_volume():
     truth = line_integrals()
     _, rows, columns = truth.shape
-    whole = ScanGeometry.of(rows=rows, columns=columns, pixel_size_nm=50.0)
+    whole = ScanGeometry.from_detector(rows=rows, columns=columns, pixel_size_nm=50.0)
     parameters = PreprocessParameters(rows=(2, 6), columns=(8, columns - 8), bin=2)
     geometry = region_geometry(whole, parameters)
     part = to_line_integrals(BEAM * np.exp(-truth), flats(truth.shape[1:]), parameters, "transmission").values
@@ -52,13 +52,13 @@ def test_a_binned_cropped_scan_gives_the_binned_cropped_volume():
     expected = volume.reshape(2, 2, 32, 2, 32, 2).mean(axis=(1, 3, 5)) * 2  # attenuation of a pixel twice as large
     # The preview's filter smooths over the larger pixels as it did over the small ones, so edges differ by that.
     assert np.linalg.norm(picture(part, geometry) - expected) < 0.12 * np.linalg.norm(expected)
-    shifted = ScanGeometry.of(rows=2, columns=32, axis=geometry.axis + 1)
+    shifted = ScanGeometry.from_detector(rows=2, columns=32, axis=geometry.axis + 1)
     assert np.linalg.norm(picture(part, shifted) - expected) > 0.2 * np.linalg.norm(expected)
 
 
 def test_the_axis_follows_region_and_bins_to_the_middle_of_the_same_place():
     parameters = PreprocessParameters(columns=(10, 40), bin=3)
-    geometry = region_geometry(ScanGeometry.of(rows=9, columns=50, axis=26.0), parameters)
+    geometry = region_geometry(ScanGeometry.from_detector(rows=9, columns=50, axis=26.0), parameters)
     assert geometry.axis == 5.0  # column 26 is the middle of 25, 26, 27: the sixth three of those from 10 on
     assert (geometry.rows, geometry.columns) == (3, 10)
 
@@ -67,7 +67,7 @@ def test_the_axis_follows_region_and_bins_to_the_middle_of_the_same_place():
 def test_a_region_outside_the_frames_or_smaller_than_a_pixel_is_refused(wrong):
     parameters = PreprocessParameters(**wrong)
     with pytest.raises(InputError, match=r"preprocess\.rows"):
-        region_geometry(ScanGeometry.of(rows=9, columns=50), parameters)
+        region_geometry(ScanGeometry.from_detector(rows=9, columns=50), parameters)
     with pytest.raises(InputError, match=r"preprocess\.rows"):
         to_line_integrals(np.ones((1, 9, 50)), None, parameters, "line_integral")
 
@@ -91,7 +91,7 @@ def test_a_flash_in_the_only_flat_makes_no_hole():
     flat = np.random.default_rng(0).poisson(BEAM, truth.shape[1:]).astype(np.float64)
     flat[3, 30] = 60 * BEAM
     parameters = PreprocessParameters(outlier_sigmas=10)
-    references = References.of(flat[None], np.zeros((1, *flat.shape)), parameters)
+    references = References.from_frames(flat[None], np.zeros((1, *flat.shape)), parameters)
     assert np.argwhere(~references.valid).tolist() == [[3, 30]]
 
 
@@ -110,7 +110,7 @@ def test_air_beside_the_sample_follows_the_beam_and_weighs_the_frame():
 
 def test_weights_by_photons_bring_the_volume_of_an_uneven_dose_nearer_to_that_of_an_endless_one():
     truth = line_integrals()
-    geometry = ScanGeometry.of(rows=truth.shape[1], columns=truth.shape[2])
+    geometry = ScanGeometry.from_detector(rows=truth.shape[1], columns=truth.shape[2])
     intensity = np.where(np.arange(len(ANGLES)) % 3 == 0, 1.0, 0.05)
     random = np.random.default_rng(0)
     counts = random.poisson(3e4 * intensity[:, None, None] * np.exp(-truth))

@@ -31,7 +31,7 @@ def counts(dark: float = 100.0) -> np.ndarray:
 
 
 def references(dark: float = 100.0, n: int = 5) -> References:
-    return References.of(np.stack([beam() + dark] * n), np.full((n, *SHAPE[1:]), dark))
+    return References.from_frames(np.stack([beam() + dark] * n), np.full((n, *SHAPE[1:]), dark))
 
 
 def test_counts_flats_and_darks_give_the_line_integrals():
@@ -78,7 +78,7 @@ def test_zero_flats_are_repaired_from_the_same_row():
     flats = np.stack([beam() + 100] * 3)
     flats[:, 3, 20:22] = 100  # flat - dark = 0
     result = to_line_integrals(
-        counts(), References.of(flats, np.full((3, *SHAPE[1:]), 100.0)), PARAMETERS, "transmission"
+        counts(), References.from_frames(flats, np.full((3, *SHAPE[1:]), 100.0)), PARAMETERS, "transmission"
     )
     assert result.repaired == 2 * SHAPE[0]
     np.testing.assert_allclose(result.values, truth(), atol=0.02)
@@ -96,7 +96,7 @@ def test_pixels_that_are_not_finite_are_repaired_and_counted():
 def test_absurdly_large_counts_are_repaired_not_passed_on_as_infinite():
     flats, images = np.full((3, 5, 9), 1e-3), np.full((1, 5, 9), 1e-3)
     images[0, 2, 4] = 3e38
-    result = to_line_integrals(images, References.of(flats, None), PARAMETERS, "transmission")
+    result = to_line_integrals(images, References.from_frames(flats, None), PARAMETERS, "transmission")
     assert result.repaired == 1
     np.testing.assert_allclose(result.values, 0, atol=1e-6)
 
@@ -152,7 +152,7 @@ def test_without_flats_dark_edges_mean_no_beam():
 
 def test_without_darks_the_offset_is_zero_and_the_warning_says_so():
     flats = np.stack([beam()] * 3)
-    result = to_line_integrals(counts(dark=0), References.of(flats, None), PARAMETERS, "transmission")
+    result = to_line_integrals(counts(dark=0), References.from_frames(flats, None), PARAMETERS, "transmission")
     np.testing.assert_allclose(result.values, truth(), atol=2e-5)
     assert result.warnings == (NO_DARKS,)
 
@@ -173,7 +173,7 @@ def test_line_integrals_that_are_not_finite_are_repaired():
 
 
 def test_references_of_line_integrals_are_left_aside_with_a_warning():
-    small = References.of(np.ones((1, 2, 2)), None)
+    small = References.from_frames(np.ones((1, 2, 2)), None)
     result = to_line_integrals(truth(), small, PARAMETERS, "line_integral")
     assert result.warnings == (REFERENCES_UNUSED,)
 

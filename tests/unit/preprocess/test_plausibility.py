@@ -43,7 +43,7 @@ def counted(beam: float = 20_000.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def found(frames, flats=None, darks=None, measurement="transmission", *, said=True) -> dict[str, bool]:
     """Findings by name, and whether each is fatal."""
-    references = References.of(flats, darks)
+    references = References.from_frames(flats, darks)
     corrected = to_line_integrals(frames, references, PreprocessParameters(), measurement)
     facts = dict(enumerate(corrected.facts))
     return {finding.name: finding.fatal for finding in value_findings(facts, references, measurement, said=said)}
@@ -73,7 +73,9 @@ def test_a_sound_scan_raises_no_doubt():
 @pytest.mark.parametrize(("value", "dtype"), [(2**32 - 1, "u4"), (2**31 - 1, "i4"), (-1, "i4"), (2**16 - 1, ">u2")])
 def test_masked_pixels_are_repaired_in_counts_as_dead_ones_are(value, dtype):
     stacks = [masked(stack, value, dtype) for stack in counted()]
-    result = to_line_integrals(stacks[0], References.of(stacks[1], stacks[2]), PreprocessParameters(), "transmission")
+    result = to_line_integrals(
+        stacks[0], References.from_frames(stacks[1], stacks[2]), PreprocessParameters(), "transmission"
+    )
     assert np.abs(result.values + np.log(across_the_gap(np.exp(-discs()))))[..., GAP].max() < 0.06  # photon noise
     assert not result.unusable.any()
 
@@ -102,7 +104,7 @@ def test_frames_that_were_dropped_are_left_out_and_named():
 def test_blocked_views_are_left_out():
     frames, flats, darks = counted()
     frames[30:38, :, 6:] = darks[0, :, 6:]
-    result = to_line_integrals(frames, References.of(flats, darks), PreprocessParameters(), "transmission")
+    result = to_line_integrals(frames, References.from_frames(flats, darks), PreprocessParameters(), "transmission")
     assert np.flatnonzero(result.unusable).tolist() == list(range(30, 38))
     half = counted()[0]
     half[30:38, :, 24:] = darks[0, :, 24:]

@@ -47,7 +47,7 @@ def profile(values: np.ndarray, angles: np.ndarray, method: str = "auto") -> np.
 
 
 def slices(values: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    picture = FilteredBackprojection(ScanGeometry.of(rows=values.shape[1], columns=values.shape[2]))
+    picture = FilteredBackprojection(ScanGeometry.from_detector(rows=values.shape[1], columns=values.shape[2]))
     picture.add(torch.from_numpy(values), torch.from_numpy(angles))
     return picture.volume().numpy()
 

@@ -65,7 +65,7 @@ def test_geometry_survives_the_way_through_metadata():
 
 def test_geometry_is_unknown_until_metadata_or_a_frame_tells():
     assert layout.geometry_of({"axis": 4.0}, None) is None
-    assert layout.geometry_of({}, (3, 8)) == ScanGeometry.of(rows=3, columns=8)
+    assert layout.geometry_of({}, (3, 8)) == ScanGeometry.from_detector(rows=3, columns=8)
 
 
 def test_rows_of_progress_survive_the_way_through_columns_with_null_for_nan():

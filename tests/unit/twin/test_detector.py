@@ -73,7 +73,7 @@ def test_preprocessing_undoes_the_camera_up_to_its_noise():
     smooth = np.tile(1.5 * np.hanning(SHAPE[1]), (SHAPE[0], 1)).astype(np.float32)
     flats, darks = (np.stack([take() for _ in range(20)]) for take in (camera.flat, camera.dark))
     images = np.stack([camera.projection(smooth) for _ in range(4)])
-    result = to_line_integrals(images, References.of(flats, darks), PreprocessParameters(), "transmission")
+    result = to_line_integrals(images, References.from_frames(flats, darks), PreprocessParameters(), "transmission")
     assert result.repaired > 0
     assert not result.unusable.any()
     error = result.values - smooth

@@ -22,7 +22,7 @@ VOLUME = np.random.default_rng(0).random((8, 32, 32), np.float32) * np.float32(0
 def detector_of(source: object = None, **options: float) -> tuple[TomoDetector, RotationStage]:
     stage = RotationStage(name="rotation")
     if source is None:
-        source = SimulatedScan(FineVolume.of(VOLUME), Camera((4, 16)))
+        source = SimulatedScan(FineVolume.from_volume(VOLUME), Camera((4, 16)))
     return TomoDetector(name="detector", source=source, stage=stage, **options), stage
 
 
@@ -32,7 +32,9 @@ def image_of(detector: TomoDetector) -> np.ndarray:
 
 
 def test_the_image_is_the_projection_at_the_stages_angle():
-    detector, stage = detector_of(SimulatedScan(FineVolume.of(VOLUME), FluorescenceDetector(counts_per_unit=1e9)))
+    detector, stage = detector_of(
+        SimulatedScan(FineVolume.from_volume(VOLUME), FluorescenceDetector(counts_per_unit=1e9))
+    )
     detector.exposure_s.put(0.0)
     for angle in (0.0, -33.0, 71.5):
         stage.set(angle).wait(5)

@@ -131,6 +131,6 @@ def test_an_empty_volume_casts_no_shadow():
 
 def test_volumes_that_do_not_divide_are_refused():
     with pytest.raises(InputError, match="multiple of the oversampling 2; got \\(3, 4, 4\\)"):
-        FineVolume.of(np.zeros((3, 4, 4), np.float32))
+        FineVolume.from_volume(np.zeros((3, 4, 4), np.float32))
     with pytest.raises(InputError, match="at least 2 times finer"):
-        FineVolume.of(np.zeros((4, 4, 4), np.float32), oversampling=1)
+        FineVolume.from_volume(np.zeros((4, 4, 4), np.float32), oversampling=1)

@@ -41,7 +41,7 @@ def discs(*kept: bool) -> NDArray[np.float32]:
 
 def case(truth: NDArray[np.float32]) -> ErrorCase:
     nothing = torch.zeros(0)
-    measured = Measurement(ScanGeometry.of(rows=2, columns=64), nothing, nothing)
+    measured = Measurement(ScanGeometry.from_detector(rows=2, columns=64), nothing, nothing)
     return ErrorCase("four discs", "discs", measured, torch.from_numpy(truth))
 
 

@@ -64,7 +64,7 @@ def test_what_differs_by_less_than_the_tolerance_is_the_same():
 def test_it_comes_back_from_a_catalogue_as_it_went_in():
     for calibration in (Calibration(5.25, "found", 0.125, (0.0, -1.5), 40), Calibration(3.0, "middle", doubt="few")):
         document = json.loads(json.dumps(calibration.document(), allow_nan=False))
-        assert repr(Calibration.of_document(document)) == repr(calibration)  # NaN is not equal to itself
+        assert repr(Calibration.from_document(document)) == repr(calibration)  # NaN is not equal to itself
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_it_comes_back_from_a_catalogue_as_it_went_in():
     ],
 )
 def test_what_is_none_is_not_taken_for_one(document):
-    assert Calibration.of_document(document) is None
+    assert Calibration.from_document(document) is None
 
 
 def test_the_brightest_row_of_each_band_is_chosen():

@@ -17,7 +17,7 @@ from pfitre_service.recon.solvers.conjugate_gradient import circulant_preconditi
 from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 
 SLICES, COLUMNS = 3, 30
-GEOMETRY = ScanGeometry.of(rows=SLICES, columns=COLUMNS, axis=15.6)
+GEOMETRY = ScanGeometry.from_detector(rows=SLICES, columns=COLUMNS, axis=15.6)
 ANGLES = torch.tensor([10.0, -62.5, 10.0, 47.0, 81.0, -5.0, 130.0])
 
 
@@ -81,7 +81,7 @@ def test_merging_is_adding_together(accumulated, projections, device):
 
 
 def test_merging_another_geometry_is_refused_and_names_both(accumulated):
-    other = NormalEquations(ScanGeometry.of(rows=SLICES, columns=COLUMNS, axis=14.0))
+    other = NormalEquations(ScanGeometry.from_detector(rows=SLICES, columns=COLUMNS, axis=14.0))
     with pytest.raises(InputError, match=r"axis=15\.6.*axis=14\.0"):
         accumulated.merge(other)
 
@@ -113,7 +113,9 @@ def test_an_angle_of_zero_weight_changes_nothing(data_term, projections, device)
 def test_shifting_a_projection_is_moving_the_axis(data_term, projections, device, shift):
     shifted = data_term(GEOMETRY, device=device)
     shifted.add(projections, ANGLES, shifts=torch.full((len(ANGLES),), shift))
-    moved = data_term(ScanGeometry.of(rows=SLICES, columns=COLUMNS, axis=GEOMETRY.axis + shift), device=device)
+    moved = data_term(
+        ScanGeometry.from_detector(rows=SLICES, columns=COLUMNS, axis=GEOMETRY.axis + shift), device=device
+    )
     moved.add(projections, ANGLES)
     torch.testing.assert_close(shifted.b, moved.b, rtol=1e-3, atol=1e-3)
 
@@ -142,7 +144,7 @@ def test_both_data_terms_hold_the_same_sums(accumulated, projections, device, re
 @pytest.mark.parametrize("noise", [0.0, 0.003, 0.01, 0.1])
 @pytest.mark.parametrize(("size", "axis_offset"), [(96, 0.0), (97, 1.3)])
 def test_free_residual_is_that_of_the_projected_result(size, axis_offset, noise, disc, measure):
-    geometry = ScanGeometry.of(rows=2, columns=size, axis=(size - 1) / 2 + axis_offset)
+    geometry = ScanGeometry.from_detector(rows=2, columns=size, axis=(size - 1) / 2 + axis_offset)
     angles = torch.linspace(-70, 70, 60)
     y = measure(geometry, disc(size, 2), angles, noise)
     data = NormalEquations(geometry)
@@ -178,7 +180,7 @@ def test_residual_of_nothing_measured_is_not_a_number():
 
 @pytest.mark.parametrize("columns", [2, 7, 8])
 def test_the_smallest_scans_work(columns, device):
-    geometry = ScanGeometry.of(rows=1, columns=columns)
+    geometry = ScanGeometry.from_detector(rows=1, columns=columns)
     data = NormalEquations(geometry, device=device)
     data.add(torch.ones(1, 1, columns), torch.tensor([12.0]))
     assert data.b.shape == (1, columns, columns)

@@ -35,7 +35,7 @@ def filled(term, geometry, angles, slices=1, device="cpu", **more):
 @pytest.mark.parametrize("angles", ANGLE_SETS.values(), ids=ANGLE_SETS.keys())
 @pytest.mark.parametrize("size", [64, 65, 97, 128])
 def test_normal_operator_agrees_with_astra_within_one_percent(size, angles, rng, astra_reference, relative_error):
-    geometry = ScanGeometry.of(rows=1, columns=size)
+    geometry = ScanGeometry.from_detector(rows=1, columns=size)
     x = rng.uniform(size=(size, size)).astype(np.float32)
 
     got = filled(NormalEquations, geometry, angles).normal(torch.from_numpy(x)[None])[0]
@@ -46,7 +46,7 @@ def test_normal_operator_agrees_with_astra_within_one_percent(size, angles, rng,
 @pytest.mark.parametrize("axis_offset", [-5.0, 0.37, 3.5, 11.25])
 @pytest.mark.parametrize("size", [64, 65])
 def test_backprojection_agrees_with_astra_for_a_shifted_axis(size, axis_offset, rng, astra_reference, relative_error):
-    geometry = ScanGeometry.of(rows=1, columns=size, axis=(size - 1) / 2 + axis_offset)
+    geometry = ScanGeometry.from_detector(rows=1, columns=size, axis=(size - 1) / 2 + axis_offset)
     angles = ANGLE_SETS["random"]
     reference = astra_reference(geometry, angles)
     y = reference.project(rng.uniform(size=(size, size)))[:, reference.margin : reference.margin + size]
@@ -61,7 +61,7 @@ def test_normal_operator_agrees_with_astra_whatever_the_axis(rng, astra_referenc
     angles = ANGLE_SETS["two ranges"]
     x = rng.uniform(size=(64, 64)).astype(np.float32)
     for axis in (20.3, 31.5, 44.0):
-        geometry = ScanGeometry.of(rows=1, columns=64, axis=axis)
+        geometry = ScanGeometry.from_detector(rows=1, columns=64, axis=axis)
         got = filled(NormalEquations, geometry, angles).normal(torch.from_numpy(x)[None])[0]
         assert relative_error(got, astra_reference(geometry, angles).normal(x)) < 0.01
 
@@ -70,7 +70,7 @@ def test_normal_operator_agrees_with_astra_whatever_the_axis(rng, astra_referenc
 def test_operators_of_kernels_without_a_detector_width_differ_by_no_more_than_stated(
     kernel, limit, rng, astra_reference, relative_error
 ):
-    geometry = ScanGeometry.of(rows=1, columns=96)
+    geometry = ScanGeometry.from_detector(rows=1, columns=96)
     angles = np.linspace(-70, 70, 40)
     x = rng.uniform(size=(96, 96)).astype(np.float32)
     got = filled(NormalEquations, geometry, angles).normal(torch.from_numpy(x)[None])[0]
@@ -80,7 +80,7 @@ def test_operators_of_kernels_without_a_detector_width_differ_by_no_more_than_st
 def test_white_noise_is_where_a_sampled_detector_aliases_and_no_convolution_can_follow(
     rng, astra_reference, relative_error
 ):
-    geometry = ScanGeometry.of(rows=1, columns=96)
+    geometry = ScanGeometry.from_detector(rows=1, columns=96)
     angles = np.linspace(-70, 70, 40)
     noise = rng.standard_normal((96, 96)).astype(np.float32)
     got = filled(NormalEquations, geometry, angles).normal(torch.from_numpy(noise)[None])[0]
@@ -89,7 +89,7 @@ def test_white_noise_is_where_a_sampled_detector_aliases_and_no_convolution_can_
 
 @pytest.mark.parametrize("size", [48, 49])
 def test_forward_projection_follows_the_sign_convention_of_astra(size, astra_reference, relative_error):
-    geometry = ScanGeometry.of(rows=1, columns=size, axis=(size - 1) / 2 + 2.25)
+    geometry = ScanGeometry.from_detector(rows=1, columns=size, axis=(size - 1) / 2 + 2.25)
     angles = torch.tensor([0.0, 30.0, 90.0, 135.0, -60.0, 200.0])
     centred = np.arange(size) - (size - 1) / 2
     blob = np.exp(-((centred[None, :] - 9) ** 2 + (centred[:, None] + 5) ** 2) / 18).astype(np.float32)
@@ -110,7 +110,7 @@ def test_forward_projection_follows_the_sign_convention_of_astra(size, astra_ref
 @pytest.mark.parametrize("shift", [0.0, 2.0, -3.4])
 @pytest.mark.parametrize("size", [24, 33])
 def test_projector_and_backprojector_are_adjoint(size, shift, device):
-    projector = Projector(ScanGeometry.of(rows=3, columns=size, axis=size * 0.47), torch.device(device))
+    projector = Projector(ScanGeometry.from_detector(rows=3, columns=size, axis=size * 0.47), torch.device(device))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, size, size, generator=generator).to(device)
     y = torch.randn(3, projector.length, generator=generator).to(device)
@@ -123,7 +123,7 @@ def test_projector_and_backprojector_are_adjoint(size, shift, device):
 @pytest.mark.parametrize("angles", ANGLE_SETS.values(), ids=ANGLE_SETS.keys())
 def test_normal_operator_is_symmetric(data_term, angles, device):
     size = 21
-    data = filled(data_term, ScanGeometry.of(rows=2, columns=size), angles, slices=2, device=device)
+    data = filled(data_term, ScanGeometry.from_detector(rows=2, columns=size), angles, slices=2, device=device)
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(2, 2, size, size, generator=generator).to(device)
     left, right = (data.normal(x).double() * y).sum(), (data.normal(y).double() * x).sum()
@@ -134,7 +134,7 @@ def test_normal_operator_is_symmetric(data_term, angles, device):
 @pytest.mark.parametrize("angles", [*IRREGULAR, *ANGLE_SETS.values()], ids=lambda angles: f"{len(angles)} angles")
 @pytest.mark.parametrize("size", [12, 15])
 def test_no_eigenvalue_lies_below_a_thousandth_of_the_largest(size, angles, data_term, dense_matrix):
-    data = filled(data_term, ScanGeometry.of(rows=1, columns=size), angles)
+    data = filled(data_term, ScanGeometry.from_detector(rows=1, columns=size), angles)
     matrix = dense_matrix(data.normal, size)
     eigenvalues = np.linalg.eigvalsh((matrix + matrix.T) / 2)
     assert eigenvalues[0] > -1e-3 * eigenvalues[-1]
@@ -143,7 +143,7 @@ def test_no_eigenvalue_lies_below_a_thousandth_of_the_largest(size, angles, data
 @pytest.mark.parametrize("angles", ANGLE_SETS.values(), ids=ANGLE_SETS.keys())
 def test_convolution_and_explicit_projections_are_one_operator(angles, device, relative_error):
     size = 40
-    geometry = ScanGeometry.of(rows=2, columns=size, axis=21.2)
+    geometry = ScanGeometry.from_detector(rows=2, columns=size, axis=21.2)
     weights = torch.linspace(0, 2, len(angles))
     shifts = torch.linspace(-3.3, 2, len(angles))
     both = [
@@ -157,7 +157,7 @@ def test_convolution_and_explicit_projections_are_one_operator(angles, device, r
 @pytest.mark.parametrize("slices", [1, 3, 40])
 def test_every_slice_of_a_slab_gets_what_it_would_get_alone(slices, device):
     size = 31
-    data = filled(NormalEquations, ScanGeometry.of(rows=slices, columns=size), [3.0, 50.0], slices, device)
+    data = filled(NormalEquations, ScanGeometry.from_detector(rows=slices, columns=size), [3.0, 50.0], slices, device)
     x = torch.randn(slices, size, size, generator=torch.Generator().manual_seed(1)).to(device)
     together = data.normal(x)
     for index in (0, slices // 2, slices - 1):
@@ -166,7 +166,7 @@ def test_every_slice_of_a_slab_gets_what_it_would_get_alone(slices, device):
 
 @pytest.mark.parametrize(("columns", "size"), [(40, 25), (41, 30), (24, 37), (33, 48)])
 def test_slices_may_be_smaller_or_larger_than_the_detector(columns, size, rng, astra_reference, relative_error):
-    geometry = ScanGeometry.of(rows=1, columns=columns, size=size)
+    geometry = ScanGeometry.from_detector(rows=1, columns=columns, size=size)
     angles = ANGLE_SETS["limited range"]
     x = rng.uniform(size=(size, size)).astype(np.float32)
     data = filled(NormalEquations, geometry, angles)

@@ -28,7 +28,7 @@ def device(request):
 
 
 def measured(angles, size: int = SIZE, device: str = "cpu", weights=None) -> NormalEquations:
-    data = NormalEquations(ScanGeometry.of(rows=1, columns=size), device=device)
+    data = NormalEquations(ScanGeometry.from_detector(rows=1, columns=size), device=device)
     angles = torch.as_tensor(angles, dtype=torch.float64)
     data.add(torch.zeros(len(angles), 1, size), angles, weights=weights)
     return data
@@ -110,7 +110,7 @@ def test_follows_merging():
 
 
 def test_does_not_ask_what_the_projections_show():
-    data = NormalEquations(ScanGeometry.of(rows=2, columns=SIZE))
+    data = NormalEquations(ScanGeometry.from_detector(rows=2, columns=SIZE))
     data.add(torch.rand(len(WEDGE), 2, SIZE, generator=torch.Generator().manual_seed(1)), WEDGE)
     torch.testing.assert_close(
         directional_coverage(data, DIRECTIONS), directional_coverage(measured(WEDGE), DIRECTIONS)
@@ -132,7 +132,7 @@ def test_the_object_seen_in_a_view_is_the_object_measured_at_the_views_angles(vi
     angles = WEDGE.double()
     seen_angles = 180 - angles if view.mirrored else angles
     seen_angles = 90 - seen_angles if view.exchanged else seen_angles
-    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    geometry = ScanGeometry.from_detector(rows=2, columns=SIZE)
     rows = torch.rand(len(angles), 2, SIZE, generator=torch.Generator().manual_seed(5))
     data, seen = NormalEquations(geometry), NormalEquations(geometry)
     data.add(rows, angles)

@@ -27,7 +27,7 @@ SIZE = 64
 
 def measured(angles) -> torch.Tensor:
     """What is left unmeasured by projections at `angles`."""
-    data = NormalEquations(ScanGeometry.of(rows=1, columns=SIZE))
+    data = NormalEquations(ScanGeometry.from_detector(rows=1, columns=SIZE))
     angles = torch.as_tensor(angles, dtype=torch.float64)
     data.add(torch.zeros(len(angles), 1, SIZE), angles)
     return unmeasured(data)
@@ -113,7 +113,7 @@ def test_an_empty_volume_has_finite_errors():
 def test_a_model_goes_through_a_file_and_not_into_other_features():
     document = json.loads(json.dumps(shipped_error_model().document()))
     features = torch.randn(len(FEATURES), 50, generator=torch.Generator().manual_seed(0))
-    again = ErrorModel.of_document(document)
+    again = ErrorModel.from_document(document)
     assert torch.equal(again.logarithm(features), shipped_error_model().logarithm(features))
     with pytest.raises(InputError, match="the error model reads"):
-        ErrorModel.of_document(document | {"features": ["brightness"]})
+        ErrorModel.from_document(document | {"features": ["brightness"]})

@@ -38,7 +38,7 @@ def test_a_volume_without_an_inferred_share_has_no_cost():
 
 def test_the_coefficients_come_back_from_their_document():
     cost = shipped_inference_cost()
-    again = InferenceCost.of_document(cost.document())
+    again = InferenceCost.from_document(cost.document())
     assert again.cost(0.5, 0.3) == cost.cost(0.5, 0.3)
     assert cost.about["tomograms"] >= 200
     assert len(cost.about["families"]) >= 12

@@ -52,7 +52,7 @@ class Unchanged:
 
 @pytest.fixture
 def geometry():
-    return ScanGeometry.of(rows=2, columns=SIZE)
+    return ScanGeometry.from_detector(rows=2, columns=SIZE)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def bright(disc):
 
 def accumulators(geometry, slab, angles, measure):
     """Sums of noiseless projections on a detector that sees the corners as well."""
-    wide = ScanGeometry.of(rows=geometry.rows, columns=2 * SIZE, size=SIZE)
+    wide = ScanGeometry.from_detector(rows=geometry.rows, columns=2 * SIZE, size=SIZE)
     data = NormalEquations(wide)
     data.add(measure(wide, slab, angles), angles)
     return data

@@ -21,7 +21,7 @@ SIZE, SLICES = 14, 3
 
 @pytest.fixture
 def data(disc, measure):
-    geometry = ScanGeometry.of(rows=SLICES, columns=SIZE, axis=6.9)
+    geometry = ScanGeometry.from_detector(rows=SLICES, columns=SIZE, axis=6.9)
     angles = torch.linspace(-65, 65, 19)
     accumulators = NormalEquations(geometry)
     accumulators.add(measure(geometry, disc(SIZE, SLICES), angles, noise=0.02), angles)
@@ -150,7 +150,7 @@ def test_goes_on_by_accuracy_where_the_residual_hardly_shows_what_is_missing(dat
 @pytest.mark.parametrize("angles", [[7.0], [-40.0, -38.0, 3.0, 3.0, 20.0], list(range(0, 180, 9))])
 @pytest.mark.parametrize("size", [11, 14])
 def test_preconditioner_is_symmetric_and_positive(angles, size, dense_matrix):
-    data = NormalEquations(ScanGeometry.of(rows=1, columns=size))
+    data = NormalEquations(ScanGeometry.from_detector(rows=1, columns=size))
     data.add(torch.zeros(len(angles), 1, size), torch.tensor(angles))
     matrix = dense_matrix(circulant_preconditioner(data, 0.1 * data.weight), size)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-6 * np.abs(matrix).max())
@@ -174,7 +174,7 @@ def scan(disc, measure):
     """Builds the accumulators of a larger slice."""
 
     def build(angles):
-        geometry = ScanGeometry.of(rows=1, columns=64)
+        geometry = ScanGeometry.from_detector(rows=1, columns=64)
         data = NormalEquations(geometry)
         data.add(measure(geometry, disc(64), angles, noise=0.01), angles)
         return data
@@ -205,7 +205,7 @@ def test_preconditioner_needs_fewer_iterations_than_none(scan, rho_share, tolera
 
 def test_preconditioner_does_not_spoil_the_first_angles_of_a_scan(disc, measure, relative_error):
     """A few angles leave most frequencies unmeasured; dividing by next to nothing there would paint on the slice."""
-    geometry = ScanGeometry.of(rows=1, columns=64)
+    geometry = ScanGeometry.from_detector(rows=1, columns=64)
     angles = torch.linspace(-70, 70, 30)
     y = measure(geometry, disc(64), angles, noise=0.01)
 

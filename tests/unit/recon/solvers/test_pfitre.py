@@ -56,7 +56,7 @@ def truth(disc) -> torch.Tensor:
 
 @pytest.fixture
 def scan(truth, measure, split) -> tuple[NormalEquations, NormalEquations]:
-    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    geometry = ScanGeometry.from_detector(rows=2, columns=SIZE)
     return split(geometry, measure(geometry, truth, ANGLES, 0.03), ANGLES, HELD)
 
 
@@ -137,7 +137,7 @@ def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, 
 
 def test_what_is_shown_while_angles_come_is_never_clearly_worse_than_without_the_network(truth, measure):
     angles = torch.arange(-80.0, 80.0, 4.0, dtype=torch.float64)
-    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    geometry = ScanGeometry.from_detector(rows=2, columns=SIZE)
     rows, held = measure(geometry, truth, angles, 0.03), torch.arange(len(angles)) % 8 == 4
     data, heldout = NormalEquations(geometry), NormalEquations(geometry)
     solver = PfitreSolver(data, heldout, classical=TotalVariation(), learned=Memory())
@@ -205,7 +205,7 @@ def test_it_is_asked_twice_from_total_variation_on_and_anew_when_there_are_new_d
 
 
 def test_an_answer_that_does_clearly_better_with_the_data_alone_is_shown_so(truth, measure, split):
-    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    geometry = ScanGeometry.from_detector(rows=2, columns=SIZE)
     truth = truth * torch.rand(truth.shape, generator=torch.Generator().manual_seed(5))  # nothing is flat in it
     data, heldout = split(geometry, measure(geometry, truth, ANGLES, 0.03), ANGLES, HELD)
     oversmooth = TotalVariation(TvParameters(weight=3.0))

@@ -23,7 +23,7 @@ def middle(picture: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("size", "axis_offset"), [(64, 0.0), (65, 0.0), (64, 2.4)])
 def test_filtered_backprojection_brings_a_disc_back_at_its_value(size, axis_offset, disc, measure, device):
-    geometry = ScanGeometry.of(rows=2, columns=size, axis=(size - 1) / 2 + axis_offset)
+    geometry = ScanGeometry.from_detector(rows=2, columns=size, axis=(size - 1) / 2 + axis_offset)
     preview = FilteredBackprojection(geometry, device=device)
     preview.add(measure(geometry, disc(size, 2), HALF_A_TURN), HALF_A_TURN)
     picture = preview.volume().cpu()
@@ -32,7 +32,7 @@ def test_filtered_backprojection_brings_a_disc_back_at_its_value(size, axis_offs
 
 
 def test_filtered_backprojection_adds_up_over_batches_and_shifts(disc, measure):
-    geometry = ScanGeometry.of(rows=1, columns=48)
+    geometry = ScanGeometry.from_detector(rows=1, columns=48)
     y = measure(geometry, disc(48), HALF_A_TURN)
     whole, parts = FilteredBackprojection(geometry), FilteredBackprojection(geometry)
     whole.add(y, HALF_A_TURN)
@@ -44,7 +44,7 @@ def test_filtered_backprojection_adds_up_over_batches_and_shifts(disc, measure):
 
 
 def test_a_missing_wedge_leaves_it_dark_and_the_gain_of_the_data_mends_that(disc, measure):
-    geometry = ScanGeometry.of(rows=1, columns=64)
+    geometry = ScanGeometry.from_detector(rows=1, columns=64)
     angles = torch.linspace(-40, 40, 41)
     y = measure(geometry, disc(64), angles)
     preview, data = FilteredBackprojection(geometry), NormalEquations(geometry)
@@ -57,13 +57,13 @@ def test_a_missing_wedge_leaves_it_dark_and_the_gain_of_the_data_mends_that(disc
 
 
 def test_a_picture_of_nothing_is_zero():
-    preview = FilteredBackprojection(ScanGeometry.of(rows=2, columns=8))
-    data = NormalEquations(ScanGeometry.of(rows=2, columns=8))
+    preview = FilteredBackprojection(ScanGeometry.from_detector(rows=2, columns=8))
+    data = NormalEquations(ScanGeometry.from_detector(rows=2, columns=8))
     assert torch.equal(preview.volume(data), torch.zeros(2, 8, 8))
 
 
 def test_sirt_reduces_the_residual_in_every_iteration(disc, measure, device):
-    geometry = ScanGeometry.of(rows=2, columns=32)
+    geometry = ScanGeometry.from_detector(rows=2, columns=32)
     angles = torch.linspace(-60, 60, 25)
     y = measure(geometry, disc(32, 2), angles, noise=0.01).to(device)
     data = NormalEquations(geometry, device=device)
@@ -76,7 +76,7 @@ def test_sirt_reduces_the_residual_in_every_iteration(disc, measure, device):
 
 
 def test_sirt_is_not_negative_unless_asked(disc, measure):
-    geometry = ScanGeometry.of(rows=1, columns=32)
+    geometry = ScanGeometry.from_detector(rows=1, columns=32)
     angles = torch.linspace(-60, 60, 9)
     y = measure(geometry, disc(32), angles)
     assert float(sirt(y, angles, geometry, iterations=5).min()) >= 0
@@ -87,7 +87,7 @@ def test_sirt_is_not_negative_unless_asked(disc, measure):
 @pytest.mark.parametrize("angles", [HALF_A_TURN, torch.linspace(-65, 65, 66)], ids=["half a turn", "limited range"])
 def test_plain_reconstructions_look_like_those_of_astra(method, angles, disc, measure):
     size, iterations = 48, 40
-    geometry = ScanGeometry.of(rows=1, columns=size)
+    geometry = ScanGeometry.from_detector(rows=1, columns=size)
     y = measure(geometry, disc(size), angles)
     if method == "FBP":
         preview = FilteredBackprojection(geometry)

@@ -48,7 +48,7 @@ def truth(disc) -> torch.Tensor:
 
 @pytest.fixture
 def noisy(truth, measure, split) -> tuple[NormalEquations, NormalEquations]:
-    geometry = ScanGeometry.of(rows=2, columns=SIZE)
+    geometry = ScanGeometry.from_detector(rows=2, columns=SIZE)
     rows = measure(geometry, truth, ANGLES, noise=0.05)
     return split(geometry, rows, ANGLES, torch.arange(len(ANGLES)) % 4 == 1)
 

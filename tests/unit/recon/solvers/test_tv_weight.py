@@ -25,7 +25,7 @@ def scan(disc, measure, split):
     """Builds accumulators (solved, held out) of six slices, four of them empty, at `noise`."""
 
     def build(noise: float) -> tuple[NormalEquations, NormalEquations]:
-        geometry = ScanGeometry.of(rows=6, columns=SIZE)
+        geometry = ScanGeometry.from_detector(rows=6, columns=SIZE)
         slab = torch.zeros(6, SIZE, SIZE)
         slab[3:5] = disc(SIZE, 2)
         angles = torch.arange(-60.0, 60.0, 5.0, dtype=torch.float64)

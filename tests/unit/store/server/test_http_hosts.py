@@ -8,7 +8,7 @@ import pytest
 
 from pfitre_service.store.server.http_hosts import AllowedHosts
 
-HOSTS = AllowedHosts.of("0.0.0.0", ("Tomo.Example.org", "tiled"))
+HOSTS = AllowedHosts.from_settings("0.0.0.0", ("Tomo.Example.org", "tiled"))
 
 
 @pytest.mark.parametrize(
