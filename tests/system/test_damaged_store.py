@@ -212,7 +212,7 @@ def test_a_database_that_vanishes_in_mid_scan_is_an_error_that_status_tells(
         aside = tables.rename(tables.with_name("aside"))
         is_told_of(tables)
         service.publish(*scan.second_part())
-        until(lambda: (report := service.health("ingest")) and report.state == "waiting", "ingest that waits")
+        until(lambda: (report := service.health("ingest")) and report.state == "degraded", "frames in memory alone")
         aside.rename(tables)
         service.ready_again("worker", killed)
         assert service.ended(scan.key)["frames_used"] == POINTS
