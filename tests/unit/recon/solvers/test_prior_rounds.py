@@ -73,7 +73,7 @@ def test_each_round_goes_on_from_the_last_answer(noisy, truth):
     first = solver.step(truth, 1, heldout)
     assert torch.equal(first.z, 0.5 * solver.prior.seen[0].flip(-1).clamp_min(0))
     solver.step(truth, 1, heldout)
-    rho = min(first.share, MOST_ASKED) * data.weight
+    rho = min(first.rho_ratio, MOST_ASKED) * data.weight
     expected = data_step(data, first.z, rho, first.z, PARAMETERS.cg_iterations)
     assert relative_distance(solver.prior.seen[1], expected) < 1e-6
 
@@ -93,26 +93,26 @@ def test_the_pull_and_the_error_are_those_of_the_rho_that_foretells_held_out_ang
     errors = errors_of(data, heldout, found.z)
     best = min(errors, key=errors.get)
     assert RHO_SHARES[0] < best < RHO_SHARES[-1]
-    assert found.share == best
+    assert found.rho_ratio == best
     assert found.heldout_error == errors[best]
 
 
 def test_the_truth_deserves_a_larger_pull_than_something_else(noisy, truth):
     data, heldout = noisy
-    true = learned(data, lambda v: truth).step(truth, 1, heldout).share
-    assert learned(data, lambda v: 5 * truth.flip(-1)).step(truth, 1, heldout).share < 0.1 * true
+    true = learned(data, lambda v: truth).step(truth, 1, heldout).rho_ratio
+    assert learned(data, lambda v: 5 * truth.flip(-1)).step(truth, 1, heldout).rho_ratio < 0.1 * true
 
 
 def test_a_limit_holds(noisy, truth):
     solver = learned(noisy[0], lambda v: truth)
     solver.most_rho_share = 0.3
-    assert solver.step(truth, 1, noisy[1]).share == 0.3
+    assert solver.step(truth, 1, noisy[1]).rho_ratio == 0.3
 
 
 def test_where_nothing_is_held_out_the_pull_stays_and_the_error_is_unknown(noisy, truth):
     data, _ = noisy
     found = learned(data, lambda v: truth).step(truth, 1, NormalEquations(data.geometry))
-    assert found.share == PARAMETERS.rho
+    assert found.rho_ratio == PARAMETERS.rho
     assert math.isnan(found.heldout_error)
 
 
