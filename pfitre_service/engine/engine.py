@@ -11,7 +11,7 @@ preprocess makes line integrals, recon accumulates and iterates, prior fills in 
     final       done
 
 The last phases come from a cold start, so that the final volume depends on the projections alone, and is that of
-`reconstruct()`. Meanwhile the volume from before is shown, until the new one foretells the held-out angles as well.
+`reconstruct()`. Meanwhile the volume from before is shown, until the new one predicts the held-out angles as well.
 """
 
 from __future__ import annotations

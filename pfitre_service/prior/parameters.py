@@ -15,7 +15,7 @@ class TvParameters:
 
     weight: float | Literal["auto"] = "auto"
     """Height of a step that is smoothed away, as a share of the tomogram's own scale of values; `auto`: the one that
-    foretells held-out projections best, looked for while the scan runs."""
+    predicts held-out projections best, looked for while the scan runs."""
     iterations: int = 8
     """Dual iterations a call; the dual variable is kept from call to call."""
 

@@ -45,7 +45,7 @@ class CalibrationParameters:
     """Column of the rotation axis, whatever the run says of it; `auto`: what the run says, found from the projections
     where it says nothing; `middle`: what the run says, else the detector's middle."""
     drift: bool = True
-    """Whether each projection's own horizontal shift is found, by comparing it with what the others foretell."""
+    """Whether each projection's own horizontal shift is found, by comparing it with what the others predict."""
     tolerance: float = 0.25
     """Columns by which axis or shifts must change before the frames are added again."""
     slices: int = 8

@@ -1,4 +1,4 @@
-"""The methods on a real scan, where there is no truth: how well each foretells angles that it has not seen.
+"""The methods on a real scan, where there is no truth: how well each predicts angles that it has not seen.
 
 Every eighth angle is set aside and no method gets it; the figure is ||A x - y|| / ||y|| over those. PFITRE watches an
 eighth of the others itself, as it always does. Total variation gets the weight and the iterate that are best on the

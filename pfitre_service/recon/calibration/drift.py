@@ -1,7 +1,7 @@
-"""Per-angle drift: where each projection lies against what the others foretell.
+"""Per-angle drift: where each projection lies against what the others predict.
 
 The angles are dealt, in order of size, to two halves. A volume of one half, Tikhonov as in the physics-only volume,
-foretells the other half's projections, so that no projection is compared with itself:
+predicts the other half's projections, so that no projection is compared with itself:
 
     s_t = argmax_s  sum over rows and columns of  y_t(c) (A_t x_other)(c - s)
 
@@ -25,11 +25,11 @@ from pfitre_service.recon.operators.projector import Projector
 from pfitre_service.recon.solvers.admm import data_step
 
 FEWEST_ANGLES = 16
-"""With fewer, half of them foretell nothing."""
+"""With fewer, half of them predict nothing."""
 LEAST = 0.2
 """Columns; smaller shifts are left alone."""
 _EXPLAINED = 0.5
-"""A shift must bring the squared distance from what was foretold down to this share."""
+"""A shift must bring the squared distance from what was predicted down to this share."""
 _MOST = 0.05
 """Largest shift looked for, as a share of the columns;"""
 _MOST_COLUMNS = 8.0

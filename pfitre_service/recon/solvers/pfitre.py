@@ -3,12 +3,12 @@
     physics     the data alone (Tikhonov)
     classical   ADMM with total variation, its weight chosen by the held-out angles: what the network is compared
                 with, one of the things it is shown, and what takes its place when the held-out angles speak against it
-    learned     a few rounds of data step and network; the last answer that foretold the held-out angles as well counts
-    guided      the classical ADMM drawn to that answer: the result, as long as the answer foretells the held-out angles
+    learned     a few rounds of data step and network; the last answer that predicted the held-out angles as well counts
+    guided      the classical ADMM drawn to that answer: the result, as long as the answer predicts the held-out angles
                 as well as what can be had without a network
 
 What was measured is total variation's matter, which knows no object from another; what was not is the network's, as far
-as nothing that was measured speaks against it. Where the answer held against the data alone foretells the held-out
+as nothing that was measured speaks against it. Where the answer held against the data alone predicts the held-out
 angles clearly better than with total variation besides, that is the result.
 
 Each is warm across arriving angles and comes to rest by a `StoppingRule` of its own. After `HINT_STEPS` steps of
@@ -48,12 +48,12 @@ missing, two rounds: 22.6 dB after 6 steps, 22.2 after 12, 21.9 after 30)."""
 _ASK_EVERY = 4
 """Steps between one time that the network is asked and the next, while angles keep coming."""
 _TRIED = 3
-"""Steps after which the guided solver has shown whether it comes near what the answer alone foretells."""
+"""Steps after which the guided solver has shown whether it comes near what the answer alone predicts."""
 _ROUNDS = 2
 """Rounds of the network from total variation on: about as many as it saw in training. More drift to what it likes to
 see, and no projection speaks against that (digital twin, 150 degrees missing: up to 4 dB in four rounds)."""
 _TURNED_DOWN = 0.3
-"""The most that a network which was turned down may pull on the data step, as a share of the summed weights."""
+"""The most that a network which was downweighted may pull on the data step, as a share of the summed weights."""
 
 
 class PfitreSolver:
@@ -298,7 +298,7 @@ class PfitreSolver:
         self.best = self.guided = None
         self._rounds, self.learned.z = 0, None
         self._resting.discard(self.learned)
-        self.remarks.append(f"the prior {self.learned.prior.name} was turned down: {_found(self.errors)}")
+        self.remarks.append(f"the prior {self.learned.prior.name} was downweighted: {_found(self.errors)}")
 
     def drop_network(self, reason: str) -> None:
         """Total variation, or the data alone, from now on."""

@@ -52,7 +52,7 @@ class Round:
     number: int
     """How many rounds made it."""
     rho_ratio: float
-    """Pull on the data step, as a share of the summed weights, with which it foretells the held-out angles best."""
+    """Pull on the data step, as a share of the summed weights, with which it predicts the held-out angles best."""
     heldout_error: float
     """Of the best data step from it; NaN where nothing is held out."""
 

@@ -1,4 +1,4 @@
-"""How the network is judged: by what its answers foretell of angles that no solver has seen."""
+"""How the network is judged: by what its answers predict of angles that no solver has seen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pfitre_service.recon.solvers.prior_rounds import Round
 _MOST_IN_TRAINING = 0.4
 """Held-out errors of training's noisiest scans, 30 counts at the brightest pixel, stay below 0.3."""
 _MARGIN = 0.03
-"""A network's answer, held against the data alone, may foretell held-out angles worse by this share: total variation,
+"""A network's answer, held against the data alone, may predict held-out angles worse by this share: total variation,
 which guided by it takes away what noise is left, makes up for as much."""
 
 
@@ -63,7 +63,7 @@ class HeldoutErrors:
 
 
 def is_better(found: Round, best: Round) -> bool:
-    """Whether an answer takes the place of an earlier one: in a later round it must foretell the held-out angles as
+    """Whether an answer takes the place of an earlier one: in a later round it must predict the held-out angles as
     well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
     if math.isnan(found.heldout_error):
         return True
@@ -72,7 +72,7 @@ def is_better(found: Round, best: Round) -> bool:
 
 
 class PriorMonitor:
-    """Says when a network is to be turned down: when it was harmful for `patience` rounds in a row."""
+    """Says when a network is to be downweighted: when it was harmful for `patience` rounds in a row."""
 
     def __init__(self, patience: int) -> None:
         self.downweighted = False

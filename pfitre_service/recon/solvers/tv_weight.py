@@ -1,7 +1,7 @@
 """How strongly a regulariser smooths, chosen by angles that no solver has seen.
 
 The weight that suits a tomogram depends on its noise, its angles and its kind of object, and none of these is known.
-Projections that were held out are foretold best by about the weight that lies nearest to the truth as well (digital
+Projections that were held out are predicted best by about the weight that lies nearest to the truth as well (digital
 twin, five families, 100 degrees missing: within 0.1 dB of the best weight in each), so no table of weights is needed.
 """
 

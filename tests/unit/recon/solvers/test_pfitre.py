@@ -125,7 +125,7 @@ def test_a_network_that_does_harm_is_turned_down_then_dropped_and_says_so(scan, 
     while not solver.remarks:
         solver.step()
     assert len(solver.remarks) == 1
-    assert "turned down" in solver.remarks[0]
+    assert "downweighted" in solver.remarks[0]
     assert solver.learned.most_rho_share == 0.3
     settled(solver)
     assert solver.learned is None

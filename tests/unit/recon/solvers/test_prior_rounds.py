@@ -87,7 +87,7 @@ def errors_of(data, heldout, z) -> dict[float, float]:
     return {share: relative_residual(heldout, x) for share, x in steps.items()}
 
 
-def test_the_pull_and_the_error_are_those_of_the_rho_that_foretells_held_out_angles_best(noisy, truth):
+def test_the_pull_and_the_error_are_those_of_the_rho_that_predicts_held_out_angles_best(noisy, truth):
     data, heldout = noisy
     found = learned(data, lambda v: truth.roll(1, -1)).step(truth, 1, heldout)
     errors = errors_of(data, heldout, found.z)
