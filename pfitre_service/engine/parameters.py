@@ -26,6 +26,8 @@ class EngineParameters:
     recon: AdmmParameters = field(default_factory=AdmmParameters)
     prior: PriorSettings = field(default_factory=PriorSettings)
     calibration: CalibrationParameters = field(default_factory=CalibrationParameters)
+    ray_weights: bool = False
+    """Whether frames come with a weight for each ray; the solver then projects, which takes longer with each angle."""
     measurement_said: bool = True
     """Whether a person or a document said what images hold; what was taken for granted is refused where the values
     contradict it."""
@@ -37,6 +39,7 @@ class EngineParameters:
         measurement: Measurement,
         *,
         said: bool,
+        ray_weights: bool = False,
         prior: str | None = None,
         iterations: int | None = None,
         device: str | None = None,
@@ -47,6 +50,8 @@ class EngineParameters:
         ----------
         said
             Whether a person or a document said what images hold.
+        ray_weights
+            Whether frames come with a weight for each ray.
         prior
             Name of the prior.
         iterations
@@ -63,6 +68,7 @@ class EngineParameters:
         return cls(
             measurement=measurement,
             measurement_said=said,
+            ray_weights=ray_weights,
             heldout_every=settings.worker.heldout_every,
             device=device or settings.worker.device,
             preprocess=settings.preprocess,

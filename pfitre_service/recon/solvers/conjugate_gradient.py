@@ -17,9 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.operators.data_term import inner
+from pfitre_service.recon.operators.data_term import DataTerm, inner
 from pfitre_service.recon.operators.fourier import convolve
-from pfitre_service.recon.operators.normal_equations import NormalEquations
 
 _FLOOR = 5.0
 """Smallest value of the circulant's spectrum that is divided by, as a share of the summed weights: with it the
@@ -70,7 +69,7 @@ def conjugate_gradient(
     return x
 
 
-def circulant_spectrum(data: NormalEquations) -> Tensor:
+def circulant_spectrum(data: DataTerm) -> Tensor:
     """Spectrum of the circulant operator nearest to K: (size, size // 2 + 1) float64, not negative.
 
     Each displacement d counts as often as it occurs in a slice, (1 - |d_x|/size)(1 - |d_y|/size), and is folded on
@@ -85,7 +84,7 @@ def circulant_spectrum(data: NormalEquations) -> Tensor:
     return torch.fft.rfft2(folded).real.clamp_min(0.0)
 
 
-def circulant_preconditioner(data: NormalEquations, rho: float) -> LinearMap:
+def circulant_preconditioner(data: DataTerm, rho: float) -> LinearMap:
     """(C + max(rho, floor))^-1, C the circulant operator nearest to K: symmetric and positive for rho > 0."""
     size = data.geometry.size
     floor = (_FLOOR + _FLOOR_OF_FEW / max(data.angles, 1)) * data.weight

@@ -11,8 +11,7 @@ from typing import Protocol
 
 import torch
 
-from pfitre_service.recon.operators.data_term import relative_residual
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.solvers.admm import IncrementalAdmm, Prior
 
@@ -36,9 +35,7 @@ class AdjustablePrior(Prior, Protocol):
         """A fresh one, of that weight."""
 
 
-def best_weight(
-    data: NormalEquations, heldout: NormalEquations, prior: AdjustablePrior, parameters: AdmmParameters
-) -> float:
+def best_weight(data: DataTerm, heldout: DataTerm, prior: AdjustablePrior, parameters: AdmmParameters) -> float:
     """From `prior.weight` on by factors of two, to where the held-out error is least. `data`, `heldout` and `prior`
     stay as they are; the brightest slices, a few that lie together, speak for all."""
     rows = brightest_slices(data, _SLICES)
@@ -60,7 +57,7 @@ def best_weight(
     return weight
 
 
-def brightest_slices(data: NormalEquations, count: int) -> torch.Tensor:
+def brightest_slices(data: DataTerm, count: int) -> torch.Tensor:
     """Indices of `count` neighbouring slices, or all there are: those with the most energy in their projections."""
     count = min(count, data.slices)
     sums = data.energy.unfold(0, count, 1).sum(1)
