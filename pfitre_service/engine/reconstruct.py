@@ -150,7 +150,7 @@ def reconstruct(
     for batch in batches:
         engine.add(batch)
     engine.calibrate(at_last=True)
-    if engine.reprocess_from is not None:
+    if engine.projections.reprocess_from is not None:
         for batch in batches:
             engine.reprocess(batch)
     engine.close()
@@ -168,9 +168,9 @@ def reconstruct(
         statement=volumes.statement,
         preview=volumes.preview,
         history=tuple(history),
-        geometry=engine.geometry,
-        calibration=of_detector(engine.calibration, chosen.preprocess),
-        prior=engine.prior_name,
+        geometry=engine.projections.active.geometry,
+        calibration=of_detector(engine.projections.active.calibration, chosen.preprocess),
+        prior=engine.in_view.prior_name,
         warnings=tuple(engine.warnings),
         findings=engine.findings,
     )
