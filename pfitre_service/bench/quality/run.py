@@ -26,10 +26,10 @@ from pfitre_service.bench.quality.methods import (
     tuned_total_variation,
 )
 from pfitre_service.bench.quality.parameters import METHODS, QualityParameters
-from pfitre_service.bench.quality.similarity import psnr, ssim
 from pfitre_service.errors import InputError
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.recon.operators.explicit import sirt
+from pfitre_service.recon.quality.similarity import psnr, ssim
 
 Picture = NDArray[np.float32]
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pfitre_service.bench.quality.similarity import psnr, ssim
 from pfitre_service.errors import InputError
+from pfitre_service.recon.quality.similarity import psnr, ssim
 
 
 @pytest.fixture
