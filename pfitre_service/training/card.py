@@ -124,8 +124,9 @@ def _validation(facts: Facts) -> str:
     recipe = facts.plan.recipe
     text = _flow(
         f"On families that were held back from training: {_names(facts.plan.held_back)}. Mean PSNR in dB against the "
-        f"truth, over {recipe.validation_objects} objects of {DEPTH} slices, {recipe.validation_size} pixels wide, one "
-        f"angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the brightest pixel. The solver goes "
+        f"truth, whose largest value is the peak, over {recipe.validation_objects} objects of {DEPTH} slices, "
+        f"{recipe.validation_size} pixels wide, one angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the "
+        "brightest pixel. The solver goes "
         "on until it rests."
     )
     if not facts.validations:

@@ -54,7 +54,8 @@ def _conditions(result: dict[str, Any]) -> str:
         f"{conditions['size']} x {conditions['size']} pixels an object; "
         f"{conditions['angles_per_degree']:g} angles for each degree of the measured range; Poisson noise, "
         f"{conditions['noise']['counts_at_maximum']:g} counts at the largest line integral. "
-        f"PSNR in dB (mean over slices ± its standard error) / SSIM. TV's weight and iterate are the best for each "
+        f"PSNR in dB (mean over slices ± its standard error; the peak is the largest value of the slice's truth) / SSIM"
+        f"; negative values count as 0. TV's weight and iterate are the best for each "
         f"case against the truth, for PSNR and for SSIM apart; as served, held-out angles choose them, as they do for "
         f"PFITRE. SIRT has {conditions['sirt_iterations']} iterations."
     )

@@ -44,7 +44,7 @@ def reconstructed(measurement: Measurement, *, factor: float = 1.0, prior: str =
 
 
 def quality(volume, truth: torch.Tensor) -> float:
-    return float(psnr(torch.as_tensor(volume), truth).nanmean())
+    return float(psnr(torch.as_tensor(volume).clamp_min(0), truth).nanmean())
 
 
 def told(measurement: Measurement, turned_by: int) -> torch.Tensor:
