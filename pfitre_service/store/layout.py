@@ -132,11 +132,6 @@ def number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def geometry_document(geometry: ScanGeometry) -> dict[str, Any]:
-    """Geometry as the container's metadata holds it."""
-    return {field.name: getattr(geometry, field.name) for field in fields(geometry)}
-
-
 def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None) -> ScanGeometry | None:
     """Geometry from the container's metadata; what it leaves open comes from the frames. None while neither tells."""
     rows, columns = document.get("rows"), document.get("columns")

@@ -28,7 +28,6 @@ from pfitre_service.recon.quality.inference_cost import shipped_inference_cost
 _AXIS_OFF = 3.0
 _EVERY = 8
 _BINS = 12
-_RATIOS = ("expected_over_true", "expected_over_true_in_sample")
 _LEAST = 0.1
 """Of the mean of the largest values: voxels above it count as the sample."""
 
