@@ -207,7 +207,6 @@ def expected_error(
     """
     import json
 
-    from pfitre_service import reconstruct
     from pfitre_service.bench.expected_error.expected_error import draw, render, run
     from pfitre_service.bench.expected_error.fit import FitParameters
     from pfitre_service.bench.expected_error.fit import fit as fit_model
@@ -217,16 +216,16 @@ def expected_error(
     Logging.set_up(logging.ERROR)
     with make_console(stderr=True).status("") as status:
         if fit is not None:
-            document = fit_model(reconstruct, FitParameters(), on_case=status.update).document()
+            document = fit_model(FitParameters(), on_case=status.update).document()
             fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             return
         if fit_cost is not None:
             chosen = CostParameters()
-            rows = collect(reconstruct, chosen, on_case=status.update)
+            rows = collect(chosen, on_case=status.update)
             document = fit_inference_cost(rows, chosen).document()
             fit_cost.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             return
-        result = run(reconstruct, prior, size=size, on_case=status.update)
+        result = run(prior, size=size, on_case=status.update)
     if output is not None:
         draw(output, result)
     if as_json:
