@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import StoreMissingError
 from pfitre_service.store.catalog import TomogramSummary
-from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName
+from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName, origin
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result_array import ResultArray
 
@@ -26,19 +26,6 @@ _MEANING: Mapping[ResultName, str] = {
     "inferred": "part of the volume that no angle measured, in its unit",
     "preview": "filtered back-projection of the data, per pixel of the detector",
 }
-_PROVENANCE = (
-    "sample",
-    "scan_id",
-    "element",
-    "measurement",
-    "profile",
-    "software",
-    "status",
-    "reason",
-    "prior",
-    "weights_sha256",
-    "frames_used",
-)
 # A volume that was replaced while it was read is read again; a large one may always be.
 _ATTEMPTS = 3
 
@@ -183,7 +170,8 @@ def _labelled(
 
 def _provenance(reader: TomogramReader, metadata: Mapping[str, Any], uri: str) -> dict[str, Any]:
     """What is known of where it comes from; nothing that a netCDF file could not hold."""
-    known = {name: metadata[name] for name in _PROVENANCE if metadata.get(name) is not None}
+    told = {**origin(metadata), "status": metadata.get("status"), "reason": metadata.get("reason")}
+    known = {name: value for name, value in told.items() if isinstance(value, str | int | float)}
     if sentence := (metadata.get("quality") or {}).get("sentence"):
         known["quality_sentence"] = sentence
     return {"tomogram": reader.key.id, "source": uri, **known, "run_uids": " ".join(metadata.get("run_uids") or ())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pfitre_service.config import Settings
 from pfitre_service.engine.calibration_search import first_calibration, given_axis, of_detector
 from pfitre_service.engine.engine import Engine
+from pfitre_service.engine.metadata import engine_metadata
 from pfitre_service.engine.parameters import EngineParameters
 from pfitre_service.engine.quality import Statement
 from pfitre_service.errors import InputError
@@ -54,6 +55,8 @@ class Reconstruction:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     """What speaks against the scan; each stands in `warnings` too."""
+    metadata: Mapping[str, Any]
+    """How it came about, by the names that the catalogue has for it: weights, device, calibration, every parameter."""
 
     @property
     def heldout_error(self) -> float:
@@ -161,6 +164,7 @@ def reconstruct(
         prior=engine.prior_name,
         warnings=tuple(engine.warnings),
         findings=engine.findings,
+        metadata=engine_metadata(engine),
     )
 
 
