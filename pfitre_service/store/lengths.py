@@ -27,7 +27,8 @@ class Lengths:
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Lengths:
         """From a tomogram's metadata; binning and region are those that its volume was made with."""
         preprocess = (metadata.get("parameters") or {}).get("preprocess") or {}
-        said = (metadata.get("geometry") or {}).get("pixel_size_nm") or preprocess.get("pixel_size_nm")
+        phase = preprocess.get("phase") or {}
+        said = (metadata.get("geometry") or {}).get("pixel_size_nm") or phase.get("pixel_size_nm")
         unit, pixel = ("nm", float(said)) if said else ("pixel", 1.0)
         rows = preprocess.get("rows") or (0, 0)
         return cls(unit, pixel, int(preprocess.get("bin") or 1), int(rows[0]))

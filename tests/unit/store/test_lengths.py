@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 
+from pfitre_service.preprocess.parameters import PhaseParameters, PreprocessParameters
 from pfitre_service.store.lengths import Lengths
 
 
@@ -17,14 +20,10 @@ def test_binned_volumes_lie_where_their_pixels_were():
 
 
 def test_a_size_that_only_the_settings_know_counts_where_the_run_said_none():
-    preprocess = {"bin": 1, "rows": None, "pixel_size_nm": 7.0}
-    assert (
-        Lengths.from_metadata({"geometry": {"pixel_size_nm": None}, "parameters": {"preprocess": preprocess}}).pixel
-        == 7
-    )
-    assert (
-        Lengths.from_metadata({"geometry": {"pixel_size_nm": 3.0}, "parameters": {"preprocess": preprocess}}).pixel == 3
-    )
+    phase = PhaseParameters(delta_over_beta=300, energy_kev=20, distance_mm=50, pixel_size_nm=7)
+    parameters = {"preprocess": asdict(PreprocessParameters(phase=phase))}
+    assert Lengths.from_metadata({"geometry": {"pixel_size_nm": None}, "parameters": parameters}).pixel == 7
+    assert Lengths.from_metadata({"geometry": {"pixel_size_nm": 3.0}, "parameters": parameters}).pixel == 3
 
 
 def test_without_any_size_lengths_are_pixels():
