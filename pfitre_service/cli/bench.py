@@ -32,7 +32,7 @@ def solver(
       pfitre bench solver
       pfitre bench solver --repeats 5 --json
     """
-    from pfitre_service.bench.solver.solver import render, run
+    from pfitre_service.bench.solver.benchmark import render, run
 
     Logging.set_up(logging.WARNING)
     result = run(repeats=repeats)
@@ -104,7 +104,7 @@ def stream(
     """
     from pfitre_service.addresses import free_ports
     from pfitre_service.bench.running_service import PORTS
-    from pfitre_service.bench.stream.stream import StreamParameters, render, run
+    from pfitre_service.bench.stream.benchmark import StreamParameters, render, run
 
     Logging.set_up(logging.WARNING)
     parameters = StreamParameters(
@@ -139,7 +139,7 @@ def page(
       pfitre bench page --pages 3 --live-size 128 --seconds 20 --json
     """
     from pfitre_service.addresses import free_ports
-    from pfitre_service.bench.page.page import PageParameters, render, run
+    from pfitre_service.bench.page.benchmark import PageParameters, render, run
     from pfitre_service.bench.running_service import PORTS
 
     Logging.set_up(logging.WARNING)
@@ -164,7 +164,7 @@ def rings(
     Examples:
       pfitre bench rings tooth.h5 --axis 296 --output tooth.png
     """
-    from pfitre_service.bench.rings.rings import draw, render, run
+    from pfitre_service.bench.rings.benchmark import draw, render, run
     from pfitre_service.ingest import read_scan
 
     Logging.set_up(logging.WARNING)
@@ -207,11 +207,11 @@ def expected_error(
     """
     import json
 
-    from pfitre_service.bench.expected_error.expected_error import draw, render, run
-    from pfitre_service.bench.expected_error.fit import FitParameters
-    from pfitre_service.bench.expected_error.fit import fit as fit_model
-    from pfitre_service.bench.expected_error.inference_cost import CostParameters, collect
-    from pfitre_service.bench.expected_error.inference_cost import fit as fit_inference_cost
+    from pfitre_service.bench.expected_error.benchmark import draw, render, run
+    from pfitre_service.bench.expected_error.error_model_fit import FitParameters
+    from pfitre_service.bench.expected_error.error_model_fit import fit as fit_model
+    from pfitre_service.bench.expected_error.inference_cost_fit import CostParameters, collect
+    from pfitre_service.bench.expected_error.inference_cost_fit import fit as fit_inference_cost
 
     Logging.set_up(logging.ERROR)
     with make_console(stderr=True).status("") as status:

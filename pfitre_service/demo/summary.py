@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.catalog_access import catalog_url
 from pfitre_service.config import Settings
-from pfitre_service.demo.scans import ShownScan
+from pfitre_service.demo.shown_scans import ShownScan
 from pfitre_service.demo.watch import Watch
 from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.parameters import EngineParameters

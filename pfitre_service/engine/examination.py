@@ -11,15 +11,15 @@ from torch import Tensor
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, Measurement
-from pfitre_service.preprocess.plausibility import (
+from pfitre_service.preprocess.references import References
+from pfitre_service.preprocess.value_plausibility import (
     CONTRADICTED,
     FrameValues,
     dead_columns,
     other_than,
     value_findings,
 )
-from pfitre_service.preprocess.references import References
-from pfitre_service.recon.quality.plausibility import geometry_findings
+from pfitre_service.recon.quality.geometry_plausibility import geometry_findings
 
 _GROWTH = 1.25
 """Frames must have grown by this before they are looked at again, so that a long scan is looked at a few times."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pfitre_service.config import Settings
+from pfitre_service.engine.assessment import Statement
 from pfitre_service.engine.calibration_search import first_calibration, given_axis, of_detector
 from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.metadata import engine_metadata
 from pfitre_service.engine.parameters import EngineParameters
-from pfitre_service.engine.quality import Statement
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry

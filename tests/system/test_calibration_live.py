@@ -10,11 +10,11 @@ from pfitre_service.model import TomogramKey
 from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import RecordedScan
 from pfitre_service.twin.imperfections import shift_columns
 from pfitre_service.twin.plans import tomo_scan
 from pfitre_service.twin.project import bin_volume, project
 from pfitre_service.twin.recordings import Recording
-from pfitre_service.twin.sources import RecordedScan
 
 pytestmark = pytest.mark.slow
 

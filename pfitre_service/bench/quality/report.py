@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pfitre_service.bench.quality.case_runs import CaseResult
 from pfitre_service.bench.quality.parameters import METHODS
 from pfitre_service.bench.quality.real_scan import REAL_METHODS
-from pfitre_service.bench.quality.run import CaseResult
 
 _INCHES = 1.9
 

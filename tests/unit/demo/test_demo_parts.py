@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pfitre_service.config import load_settings
-from pfitre_service.demo.scans import HXN_DOCUMENTS, SHOWN, choose_scan
+from pfitre_service.demo.shown_scans import HXN_DOCUMENTS, SHOWN, choose_scan
 from pfitre_service.demo.summary import sentences
 from pfitre_service.demo.watch import Watch
 from pfitre_service.errors import InputError, ServiceError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import ErrorCase, training_cases
+from pfitre_service.bench.expected_error.error_cases import ErrorCase, training_cases
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.recon.quality.inference_cost import InferenceCost, regressors
 

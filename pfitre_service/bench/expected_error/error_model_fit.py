@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pfitre_service.bench.expected_error.cases import training_cases
+from pfitre_service.bench.expected_error.error_cases import training_cases
 from pfitre_service.engine.reconstruct import reconstruct
 from pfitre_service.recon.quality.error_model import ErrorModel
 from pfitre_service.recon.quality.evidence import FEATURES

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import ErrorCase, heldback_cases
-from pfitre_service.bench.expected_error.inference_cost import coverage, measured_cost
+from pfitre_service.bench.expected_error.error_cases import ErrorCase, heldback_cases
+from pfitre_service.bench.expected_error.inference_cost_fit import coverage, measured_cost
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.errors import InputError
 from pfitre_service.recon.operators.data_term import relative_residual
