@@ -11,6 +11,7 @@ import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
 from pfitre_service.errors import SettingsError
+from pfitre_service.json_values import strict_json
 from pfitre_service.text_output import make_console, say
 
 app = typer.Typer(
@@ -205,8 +206,6 @@ def expected_error(
       pfitre bench expected-error --fit error_model.json
       pfitre bench expected-error --fit-cost inference_cost.json
     """
-    import json
-
     from pfitre_service.bench.expected_error.benchmark import draw, render, run
     from pfitre_service.bench.expected_error.error_model_fit import FitParameters
     from pfitre_service.bench.expected_error.error_model_fit import fit as fit_model
@@ -217,13 +216,13 @@ def expected_error(
     with make_console(stderr=True).status("") as status:
         if fit is not None:
             document = fit_model(FitParameters(), on_case=status.update).document()
-            fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            fit.write_text(strict_json(document, "the error model", indent=1) + "\n", encoding="utf-8")
             return
         if fit_cost is not None:
             chosen = CostParameters()
             rows = collect(chosen, on_case=status.update)
             document = fit_inference_cost(rows, chosen).document()
-            fit_cost.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            fit_cost.write_text(strict_json(document, "the cost", indent=1) + "\n", encoding="utf-8")
             return
         result = run(prior, size=size, on_case=status.update)
     if output is not None:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from pfitre_service.export import provenance
 from pfitre_service.export.tomogram import Tomogram, slabs
+from pfitre_service.json_values import strict_json
 from pfitre_service.store.lengths import Lengths
 from pfitre_service.text_output import printable
 
@@ -113,11 +113,11 @@ def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> 
         if document["quality"][name] is not None:
             process[name] = document["quality"][name]
     parameters = _group(process, "parameters", "NXparameters")
-    parameters["json"] = json.dumps(document["parameters"])
+    parameters["json"] = strict_json(document["parameters"], "the parameters")
     note = _group(process, "provenance", "NXnote")
     note["type"] = "application/json"
     note["description"] = "everything that is known of this tomogram's making"
-    note["data"] = json.dumps(document)
+    note["data"] = strict_json(document, "the record")
 
 
 def _write_sample(entry: Any, tomogram: Tomogram) -> None:

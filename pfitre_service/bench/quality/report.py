@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from pfitre_service.bench.quality.case_runs import CaseResult
 from pfitre_service.bench.quality.parameters import METHODS
 from pfitre_service.bench.quality.real_scan import REAL_METHODS
+from pfitre_service.json_values import strict_json
 
 _INCHES = 1.9
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
     """`quality.json` and `quality.md` in the folder."""
-    (folder / "quality.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (folder / "quality.json").write_text(strict_json(result, "the result", indent=1) + "\n", encoding="utf-8")
     (folder / "quality.md").write_text(markdown(result), encoding="utf-8")
 
 
