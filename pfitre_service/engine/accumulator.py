@@ -17,7 +17,7 @@ from torch import Tensor
 from pfitre_service.model import FrameBatch, HeldOut, Measurement, ScanGeometry
 from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.noise import noise_energy
-from pfitre_service.preprocess.plausibility import FrameValues
+from pfitre_service.preprocess.value_plausibility import FrameValues
 from pfitre_service.recon.calibration.calibration import Calibration, bright_rows
 from pfitre_service.recon.operators.explicit import ExplicitProjections
 from pfitre_service.recon.operators.normal_equations import NormalEquations

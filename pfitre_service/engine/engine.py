@@ -35,7 +35,7 @@ from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes, Volume
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
-from pfitre_service.preprocess.plausibility import CONTRADICTED, UNKNOWN
+from pfitre_service.preprocess.value_plausibility import CONTRADICTED, UNKNOWN
 from pfitre_service.recon.calibration.calibration import Calibration
 from pfitre_service.recon.operators.data_term import relative_residual
 

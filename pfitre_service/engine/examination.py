@@ -11,15 +11,15 @@ from torch import Tensor
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, Measurement
-from pfitre_service.preprocess.plausibility import (
+from pfitre_service.preprocess.references import References
+from pfitre_service.preprocess.value_plausibility import (
     CONTRADICTED,
     FrameValues,
     dead_columns,
     other_than,
     value_findings,
 )
-from pfitre_service.preprocess.references import References
-from pfitre_service.recon.quality.plausibility import geometry_findings
+from pfitre_service.recon.quality.geometry_plausibility import geometry_findings
 
 _GROWTH = 1.25
 """Frames must have grown by this before they are looked at again, so that a long scan is looked at a few times."""
@@ -27,7 +27,8 @@ FEWEST_FRAMES = 4
 """Before so many projections nothing is said of them."""
 
 
-class Evidence(Protocol):
+# A protocol, because those who hold frames stand beside this module (`Accumulators`) and above it (`offline.examined`).
+class FrameEvidence(Protocol):
     """What is known of the frames of one tomogram."""
 
     values: dict[int, FrameValues]
@@ -43,7 +44,7 @@ class Evidence(Protocol):
         ...
 
 
-def examine(frames: Evidence) -> tuple[Finding, ...]:
+def examine(frames: FrameEvidence) -> tuple[Finding, ...]:
     """Everything that speaks against these frames, the fatal first."""
     sample, angles, _ = frames.sample()
     rows = sample.numpy()
@@ -67,13 +68,13 @@ class Examination:
         self._of: tuple[int, int] | None = None
         self._findings: tuple[Finding, ...] = ()
 
-    def findings(self, frames: Evidence, *, at_last: bool = False) -> tuple[Finding, ...]:
+    def findings(self, frames: FrameEvidence, *, at_last: bool = False) -> tuple[Finding, ...]:
         """Of `frames`; looked at anew when they are others, have grown by a quarter or lost some, or `at_last`."""
         if self._is_due(frames, at_last=at_last):
             self._of, self._findings = (id(frames), len(frames.values)), examine(frames)
         return self._findings
 
-    def _is_due(self, frames: Evidence, *, at_last: bool) -> bool:
+    def _is_due(self, frames: FrameEvidence, *, at_last: bool) -> bool:
         number = len(frames.values)
         if self._of == (id(frames), number):
             return False

@@ -9,8 +9,8 @@ import torch
 
 from pfitre_service.config import PriorSettings
 from pfitre_service.engine.accumulator import Accumulators
+from pfitre_service.engine.assessment import assess
 from pfitre_service.engine.priors import choose_priors
-from pfitre_service.engine.quality import assess
 from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes
 from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.engine.quality import Statement
+from pfitre_service.engine.assessment import Statement
 
 
 @dataclass(frozen=True, eq=False)

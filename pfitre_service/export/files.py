@@ -7,19 +7,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
 from pfitre_service.errors import InputError
 from pfitre_service.export.tomogram import Tomogram
 
 Writer = Callable[[Path, Tomogram, Callable[[int], None]], None]
 
-SUFFIXES = {"nexus": (".h5", ".hdf5", ".nxs"), "ome-zarr": (".ome.zarr", ".ome.zarr.zip"), "tiff": (".tif", ".tiff")}
+SUFFIXES = {
+    "nexus": (".h5", ".hdf5", ".nxs"),
+    "ome-zarr": (".ome.zarr", ".ome.zarr.zip", ".zarr"),
+    "tiff": (".tif", ".tiff"),
+}
 """What a path must end in, by format; the first is the usual one."""
+MEDIA_TYPES = {".h5": "application/x-hdf5", ".tif": "image/tiff", ".ome.zarr.zip": "application/zip"}
+"""Of the suffixes that a server offers: one file each."""
 
 
 def format_of(path: Path) -> str | None:
     """The format that a path's end tells."""
     name = path.name.lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if name.endswith(suffixes)), None)
+
+
+def chosen_format(path: Path, kind: str | None, *, overwrite: bool) -> str:
+    """`kind`, or what the path's end tells. Raises InputError, before any work, when nothing can be written there."""
+    chosen = kind or format_of(path)
+    if chosen is None:
+        ends = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+        raise InputError(f"the format cannot be told from {path.name}: it must end in one of {ends}")
+    check_target(path, chosen, overwrite=overwrite)
+    return chosen
 
 
 def check_target(path: Path, kind: str, *, overwrite: bool) -> None:
@@ -62,6 +81,16 @@ def export_tomogram(
     check_target(path, kind, overwrite=overwrite)
     with whole_or_not_at_all(path) as partial:
         _writer(kind)(partial, tomogram, on_slices)
+
+
+def export_with_bar(console: Console, tomogram: Tomogram, kind: str, path: Path, *, overwrite: bool) -> None:
+    """`export_tomogram` with a progress bar on `console`, where that is a terminal; the same errors."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"writing {path.name}", total=slices_to_write(tomogram, kind))
+        export_tomogram(
+            tomogram, kind, path, overwrite=overwrite, on_slices=lambda count: bar.update(task, advance=count)
+        )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from pfitre_service.errors import InputError, StoreError, StoreForbiddenError, StoreMissingError
+from pfitre_service.export.files import MEDIA_TYPES
 from pfitre_service.export.load_tomogram import load_tomogram, pieces, unnamed_export
 from pfitre_service.export.report import report
 from pfitre_service.export.tomogram import Tomogram
@@ -28,7 +29,6 @@ _AT_A_TIME = 2
 """More would leave the server no thread and no disk for a scan that runs."""
 _RETRY_S = 5
 _REQUEST_S = 120.0
-_DOWNLOADS = {".h5": "application/x-hdf5", ".tif": "image/tiff", ".ome.zarr.zip": "application/zip"}
 _REPORT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -41,9 +41,9 @@ def add_downloads(app: FastAPI, url: str) -> None:
 
     # Plain functions: they run in threads, and the loop goes on to answer what they read from this server.
     def download(name: str, request: Request, array: ResultName | None = None) -> StreamingResponse:
-        suffix = next((end for end in _DOWNLOADS if name.endswith(end)), None)
+        suffix = next((end for end in MEDIA_TYPES if name.endswith(end)), None)
         if suffix is None:
-            raise HTTPException(404, f"downloads end in {', '.join(_DOWNLOADS)}; got {name}")
+            raise HTTPException(404, f"downloads end in {', '.join(MEDIA_TYPES)}; got {name}")
         with _turn(turns), _tomogram(url, request, name.removesuffix(suffix), array) as tomogram:
             content, length = _written(tomogram, suffix)
         headers = {
@@ -51,7 +51,7 @@ def add_downloads(app: FastAPI, url: str) -> None:
             "Content-Length": str(length),
             "Cache-Control": "no-store",
         }
-        return StreamingResponse(pieces(content), media_type=_DOWNLOADS[suffix], headers=headers)
+        return StreamingResponse(pieces(content), media_type=MEDIA_TYPES[suffix], headers=headers)
 
     def show_report(tomogram_id: str, request: Request) -> HTMLResponse:
         with _turn(turns), _tomogram(url, request, tomogram_id, None) as tomogram:

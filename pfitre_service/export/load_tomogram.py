@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from pfitre_service.catalog_access import catalog_url, read_key
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.export import provenance
-from pfitre_service.export.files import SUFFIXES, check_free, check_target, export_tomogram, format_of, slices_to_write
+from pfitre_service.export.files import check_free, chosen_format, export_tomogram, export_with_bar, format_of
 from pfitre_service.export.report import write_report
 from pfitre_service.export.tomogram import Slices, Tomogram
 from pfitre_service.model import TomogramKey
@@ -140,16 +136,12 @@ def export_command(
     settings: Settings,
 ) -> dict[str, Any]:
     """Exports with a progress bar; what `--json` prints. Raises InputError and StoreError."""
-    kind = kind or format_of(path)
-    if kind is None:
-        ends = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-        raise InputError(f"the format cannot be told from {path.name}: give --format, and an end that fits ({ends})")
-    check_target(path, kind, overwrite=overwrite)
+    kind = chosen_format(path, kind, overwrite=overwrite)
     console = make_console(stderr=True)
     with reading_catalog(settings, server) as catalog:
         key = find_tomogram(catalog, wanted)
         tomogram = load_tomogram(catalog, key, array)
-        _export_with_bar(console, tomogram, kind, path, overwrite=overwrite)
+        export_with_bar(console, tomogram, kind, path, overwrite=overwrite)
         changed = catalog.summary(key).revision != tomogram.revision if array is None else False
     warnings = provenance.warnings(tomogram)
     if changed:
@@ -187,15 +179,6 @@ def report_command(
         console.print(warning, style="yellow")
     console.print(f"{tomogram.name}: report written to {path}")
     return {"tomogram": key.id, "path": path, "status": tomogram.metadata.get("status"), "revision": tomogram.revision}
-
-
-def _export_with_bar(console: Console, tomogram: Tomogram, kind: str, path: Path, *, overwrite: bool) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(f"writing {path.name}", total=slices_to_write(tomogram, kind))
-        export_tomogram(
-            tomogram, kind, path, overwrite=overwrite, on_slices=lambda count: bar.update(task, advance=count)
-        )
 
 
 def _names(metadata: Mapping[str, Any]) -> list[str]:

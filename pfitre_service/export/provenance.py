@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from pfitre_service.export.tomogram import Tomogram, last_measured
 from pfitre_service.json_values import plain
 from pfitre_service.recon.quality.directions import described, measured_ranges, missing_degrees
+from pfitre_service.software import signature, versions
+from pfitre_service.store import layout
 
-_PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
-_COPIED = (
-    "run_uids",
-    "scan_id",
-    "sample",
-    "profile",
-    "element",
-    "references",
-    "measurement",
-    "software",
-    "prior",
-    "weights_sha256",
-    "device",
-    "frames_used",
-    "frames_unusable",
-    "frames_damaged",
-    "geometry",
-    "calibration",
-    "parameters",
-)
 _MEASURES = ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "iterations", "seconds")
 _STATED = (
     "noise_floor",
@@ -50,7 +30,7 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
     document = {
         "tomogram": tomogram.id,
         "name": tomogram.name,
-        **{name: told.get(name) for name in _COPIED},
+        **layout.origin(told),
         "status": told.get("status"),
         "reason": told.get("reason"),
         "is_final": tomogram.is_final,
@@ -69,8 +49,8 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
         "exported": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "from": tomogram.source,
-            "by": f"pfitre-service {metadata.version('pfitre-service')}",
-            "versions": _versions(),
+            "by": signature(),
+            "versions": versions(),
         },
     }
     cleaned: dict[str, Any] = plain(document, "provenance")
@@ -118,10 +98,6 @@ def _quality(tomogram: Tomogram) -> dict[str, Any]:
         **measured,
         **shares,
     }
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
 def _time(seconds: Any) -> str | None:

@@ -6,7 +6,6 @@ Beyond that it is a BigTIFF whose ImageDescription is the provenance.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.export import provenance
 from pfitre_service.export.tomogram import Tomogram, slabs
+from pfitre_service.json_values import strict_json
 
 IMAGEJ_BYTES = (4 << 30) - (64 << 20)
 """Larger stacks do not fit in a TIFF with addresses of 32 bits."""
@@ -31,7 +31,7 @@ def write_tiff(
     Args:
         imagej_bytes: larger stacks become BigTIFF.
     """
-    document = json.dumps(provenance.provenance(tomogram))
+    document = strict_json(provenance.provenance(tomogram), "the record")
     small = 4 * math.prod(tomogram.shape) <= imagej_bytes
     tifffile.imwrite(
         path,

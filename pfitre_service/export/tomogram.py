@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.model import Progress
+from pfitre_service.store.lengths import Lengths
 from pfitre_service.text_output import printable
 
 _NAME = 200
@@ -19,7 +20,7 @@ _SLAB_SLICES = 16
 
 
 class Slices(Protocol):
-    """An array (z, y, x) float32 that is somewhere else."""
+    """An array (z, y, x) float32, wherever it is."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -33,6 +34,25 @@ class Slices(Protocol):
     def cut(self, axis: int, place: int) -> NDArray[np.float32]:
         """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y)."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlicesInMemory:
+    """An array that is here."""
+
+    values: NDArray[np.float32]
+    """(z, y, x)."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        depth, height, width = self.values.shape
+        return depth, height, width
+
+    def read(self, first: int, stop: int) -> NDArray[np.float32]:
+        return self.values[first:stop]
+
+    def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        return np.asarray(self.values.take(place, axis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +74,9 @@ class Tomogram:
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     """What the receiving side says: state, reason, counts."""
     source: str = ""
-    """Address of the catalogue."""
+    """Address of the catalogue, or the file that the projections come from."""
+    title: str = ""
+    """What to call it where nobody named a sample or counted scans; empty: the beginning of `id`."""
 
     @property
     def main(self) -> Slices:
@@ -66,10 +88,15 @@ class Tomogram:
         return self.main.shape
 
     @property
+    def lengths(self) -> Lengths:
+        """Where its voxels lie."""
+        return Lengths.from_metadata(self.metadata)
+
+    @property
     def pixel_size_nm(self) -> float | None:
-        """Width of a voxel in every direction; None where the run did not say."""
-        size = (self.metadata.get("geometry") or {}).get("pixel_size_nm")
-        return float(size) if isinstance(size, int | float) and size > 0 else None
+        """Width of a voxel in every direction; None where neither run nor settings said how large a pixel is."""
+        lengths = self.lengths
+        return lengths.voxel if lengths.unit == "nm" else None
 
     @property
     def is_final(self) -> bool:
@@ -77,10 +104,11 @@ class Tomogram:
 
     @property
     def name(self) -> str:
-        """What people call it: the sample, the scan's number, or the beginning of the uid."""
+        """What people call it: the sample, the scan's number, the title, or the beginning of the uid."""
         scan = self.metadata.get("scan_id")
         sample = self.metadata.get("sample")
-        return printable(str(sample or (f"scan {scan}" if scan is not None else self.id[:8])), _NAME)
+        unnamed = f"scan {scan}" if scan is not None else self.title or self.id[:8]
+        return printable(str(sample or unnamed), _NAME)
 
     def held_out(self, place: int) -> bool:
         """Whether the solver did not see the projection at this place while the error was measured."""

@@ -19,11 +19,11 @@ from pfitre_service.preprocess.not_measured import full_scale_share, not_measure
 from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.phase import retrieve
-from pfitre_service.preprocess.plausibility import FrameValues
 from pfitre_service.preprocess.references import References
 from pfitre_service.preprocess.region import binned, cropped
 from pfitre_service.preprocess.repair import repair_image
 from pfitre_service.preprocess.transmission import checked, divide_by_air, divide_by_beam
+from pfitre_service.preprocess.value_plausibility import FrameValues
 
 NO_FLATS = (
     "no flat field: the intensity without sample is estimated in every frame from its outermost columns; where the "

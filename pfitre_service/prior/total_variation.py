@@ -83,10 +83,5 @@ def adjoint_gradient(p: Tensor) -> Tensor:
     return result
 
 
-def total_variation(z: Tensor) -> float:
-    """TV(z) of a volume (slices, y, x)."""
-    return float(gradient(z).square().sum(0).sqrt().sum())
-
-
 def _onto_unit_balls(p: Tensor) -> Tensor:
     return p / p.square().sum(0, keepdim=True).sqrt_().clamp_min_(1.0)

@@ -8,7 +8,7 @@ checkpoint's. Its file also holds layers that its forward pass never uses (the d
 
 Around the network its authors scale one slice to 0..1 by its own extremes, standardise it by its own mean and standard
 deviation (not by ImageNet's), repeat it in three channels, average the three that come back, and undo both steps. The
-scaling to 0..1 cancels out: `slice_statistics`, `standardise` and `destandardise` are all that is left of it.
+scaling to 0..1 cancels out: `standardise` and `destandardise` are all that is left of it.
 """
 
 from __future__ import annotations
@@ -133,16 +133,6 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)
-
-
-def slice_statistics(slices: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each slice, both (batch, 1, 1), of (batch, height, width) float32.
-
-    Published: of the slice repeated in three channels with Bessel's correction, that is of N pixels with N - 1/3 in
-    the denominator. A constant slice has the deviation 1, so that it passes unharmed.
-    """
-    spread, mean = torch.std_mean(slices, dim=(-2, -1), correction=1 / 3, keepdim=True)
-    return mean, torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def standardise(slices: Tensor, mean: Tensor, spread: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ class Catalog:
         """Make a tomogram, ready for frames. False where it is there already: it is resumed, its metadata left alone.
 
         Args:
-            metadata: sample, run_uids, geometry (see `layout.geometry_document`; rows and columns may be missing),
+            metadata: sample, run_uids, geometry (see `layout.geometry_of`; rows and columns may be missing),
                 measurement, profile, software version.
             documents: start and descriptor documents that a restart needs.
         """

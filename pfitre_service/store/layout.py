@@ -127,14 +127,36 @@ def withdrawn_rows(metadata: Mapping[str, Any]) -> dict[Role, frozenset[int]]:
     return {role: frozenset(int(row) for row in metadata.get(key) or ()) for role, key in WITHDRAWN.items()}
 
 
+_ORIGIN = (
+    "run_uids",
+    "scan_id",
+    "sample",
+    "profile",
+    "element",
+    "references",
+    "measurement",
+    "software",
+    "prior",
+    "weights_sha256",
+    "device",
+    "frames_used",
+    "frames_unusable",
+    "frames_damaged",
+    "geometry",
+    "calibration",
+    "parameters",
+)
+
+
+def origin(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a tomogram comes from and how it was made, of its metadata: what exported files and arrays in notebooks
+    carry. None for what is not known."""
+    return {name: metadata.get(name) for name in _ORIGIN}
+
+
 def number(value: float | None) -> float:
     """A float column's cell: null is NaN."""
     return float("nan") if value is None else float(value)
-
-
-def geometry_document(geometry: ScanGeometry) -> dict[str, Any]:
-    """Geometry as the container's metadata holds it."""
-    return {field.name: getattr(geometry, field.name) for field in fields(geometry)}
 
 
 def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None) -> ScanGeometry | None:

@@ -7,12 +7,12 @@ import platform
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pfitre_service.software import signature
 from pfitre_service.training.folder import Plan
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, OVERSAMPLING, TRAJECTORIES
 from pfitre_service.training.validation import ANGLE_STEP, COUNTS, WEDGES, Validation
@@ -38,8 +38,7 @@ class Machine:
             threads=torch.get_num_threads(),
             cores=os.cpu_count() or 1,
             system=f"{platform.system()} {platform.machine()}",
-            software=f"pfitre-service {version('pfitre-service')}, torch {torch.__version__}, "
-            f"Python {platform.python_version()}",
+            software=f"{signature()}, torch {torch.__version__}, Python {platform.python_version()}",
         )
 
 
@@ -124,8 +123,9 @@ def _validation(facts: Facts) -> str:
     recipe = facts.plan.recipe
     text = _flow(
         f"On families that were held back from training: {_names(facts.plan.held_back)}. Mean PSNR in dB against the "
-        f"truth, over {recipe.validation_objects} objects of {DEPTH} slices, {recipe.validation_size} pixels wide, one "
-        f"angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the brightest pixel. The solver goes "
+        f"truth, whose largest value is the peak, over {recipe.validation_objects} objects of {DEPTH} slices, "
+        f"{recipe.validation_size} pixels wide, one angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the "
+        "brightest pixel. The solver goes "
         "on until it rests."
     )
     if not facts.validations:

@@ -28,11 +28,11 @@ from pfitre_service.prior.orientation import View, describe, neighbours
 from pfitre_service.prior.registry import load
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.solvers.admm import data_step
-from pfitre_service.training.checkpoint import read_checkpoint, write_checkpoint
 from pfitre_service.training.loss import loss, unmeasured_share
 from pfitre_service.training.muon import Muon
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.samples import DEPTH, Sample
+from pfitre_service.training.state_file import read_checkpoint, write_checkpoint
 
 _RHO = (0.03, 3.0)
 """Least and most pull of the answer on the data step, as a share of the summed weights."""

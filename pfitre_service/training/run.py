@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from pfitre_service.prior.manifest import WeightsInfo
-from pfitre_service.training.export import check_free, export
 from pfitre_service.training.folder import Journal, Plan, RunFolder
 from pfitre_service.training.loop import Trainer, Update
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.stream import SampleStream
 from pfitre_service.training.validation import Case, Validation, make_cases, validate
+from pfitre_service.training.weights_export import check_free, export
 from pfitre_service.twin.families import HELD_BACK_FAMILIES, TRAINING_FAMILIES
 
 logger = logging.getLogger(__name__)

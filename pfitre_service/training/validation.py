@@ -22,6 +22,7 @@ from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.quality.coverage import directional_coverage
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.training.loop import on_device
@@ -56,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean PSNR in dB at each of WEDGES, against the object's largest value."""
+    """Mean PSNR in dB at each of WEDGES; the peak is the largest value of the object."""
 
     updates: int
     physics: tuple[float, ...]
@@ -102,13 +103,6 @@ def validate(network: nn.Module, cases: Iterable[Case], updates: int) -> Validat
     return Validation(updates, physics, one_pass, rounds, time.perf_counter() - begin)
 
 
-def psnr(picture: Tensor, truth: Tensor) -> float:
-    """Mean over slices, in dB, against the largest value of the whole truth; (slices, y, x)."""
-    peak = truth.max().clamp_min(1e-6)
-    error = (picture - truth).double().square().mean((1, 2)).clamp_min(1e-20)
-    return float((10 * torch.log10(peak.double().square() / error)).mean())
-
-
 def _case(family: str, number: int, missing: float, size: int, device: torch.device) -> Case:
     fine_shape = (DEPTH * OVERSAMPLING, size * OVERSAMPLING, size * OVERSAMPLING)
     fine = draw(family, fine_shape, np.random.default_rng((_SEED, number)))
@@ -131,4 +125,9 @@ def _figures(network: nn.Module, case: Case) -> tuple[float, float, float]:
     solver = PfitreSolver(case.data, case.heldout, classical=TotalVariation(), learned=prior)
     while not solver.at_rest:
         solver.step()
-    return tuple(psnr(picture, case.truth) for picture in (physics, one_pass, solver.x))  # type: ignore[return-value]
+    return _decibels(physics, case), _decibels(one_pass, case), _decibels(solver.x, case)
+
+
+def _decibels(volume: Tensor, case: Case) -> float:
+    """Mean over slices, of which some may be nearly empty: the peak is that of all."""
+    return float(psnr(volume, case.truth, peak="volume").mean())

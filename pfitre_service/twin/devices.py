@@ -14,7 +14,7 @@ from ophyd.status import Status
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
-from pfitre_service.twin.sources import ImageSource, look
+from pfitre_service.twin.image_sources import ImageSource, look
 
 logger = logging.getLogger(__name__)
 

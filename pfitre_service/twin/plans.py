@@ -8,15 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
+from ophyd import Device
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
-
-
-class Stage(Protocol):
-    """A movable in degrees, as `RotationStage` is, or ophyd's `EpicsMotor`."""
-
-    name: str
 
 
 class Detector(Protocol):
@@ -53,7 +48,7 @@ def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[fl
 
 def tomo_scan(
     detector: Detector,
-    stage: Stage,
+    stage: Device,
     angles: Sequence[float],
     *,
     flats: int = 0,
@@ -63,8 +58,9 @@ def tomo_scan(
 ) -> Generator[Any, Any, Any]:
     """One run: `darks` frames in stream `dark`, `flats` in `flat`, then one projection at each angle in `primary`.
 
-    angles: degrees, in the order in which they are taken. `sample` names the sample in the start document. Shutter and
-    sample go back to where they were, however the plan ends.
+    stage: a movable in degrees, as `RotationStage` is, or ophyd's `EpicsMotor`. angles: degrees, in the order in
+    which they are taken. `sample` names the sample in the start document. Shutter and sample go back to where they
+    were, however the plan ends.
     Raises InputError before the run opens when flats or darks are asked of a detector that has none.
     """
     if (flats or darks) and detector.measurement == "line_integral":
@@ -99,7 +95,7 @@ def _take(detector: Detector, count: int, stream: str) -> Generator[Any, Any, An
 
 
 def _start_document(
-    detector: Detector, stage: Stage, angles: Sequence[float], *, flats: int, darks: int, sample: str
+    detector: Detector, stage: Device, angles: Sequence[float], *, flats: int, darks: int, sample: str
 ) -> dict[str, Any]:
     start: dict[str, Any] = {
         "plan_name": "tomo_scan",

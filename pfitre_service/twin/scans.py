@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pfitre_service.errors import InputError
 from pfitre_service.twin.detector import Camera, CameraParameters
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import ImageSource, RecordedScan, SimulatedScan
 from pfitre_service.twin.phantoms import PHANTOMS
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume, bin_volume
 from pfitre_service.twin.recordings import cu23
-from pfitre_service.twin.sources import ImageSource, RecordedScan, SimulatedScan
 
 _OVERSAMPLING = 2
 

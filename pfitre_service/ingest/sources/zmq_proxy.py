@@ -31,7 +31,6 @@ class DocumentProxy:
         self._context = zmq.Context()
         self._inside = self._context.socket(zmq.SUB)
         self._outside = self._context.socket(zmq.PUB)
-        self._forwarded = 0
         try:
             self._inside.setsockopt(zmq.RCVHWM, hwm)
             self._inside.setsockopt(zmq.SUBSCRIBE, b"")
@@ -44,19 +43,15 @@ class DocumentProxy:
             self.close()
             raise
 
-    @property
-    def forwarded(self) -> int:
-        """Messages passed on so far."""
-        return self._forwarded
-
     def run(self, stop: threading.Event) -> None:
         """Forward until `stop` is set; ends within a tenth of a second of it. Blocks; sockets stay bound."""
         logger.info("document proxy: publishers to %s, subscribers to %s", self.in_address, self.out_address)
+        forwarded = 0
         while not stop.is_set():
             if self._inside.poll(_POLL_MS):
                 self._outside.send_multipart(self._inside.recv_multipart(copy=False), copy=False)
-                self._forwarded += 1
-        logger.info("document proxy stopped after %d messages", self._forwarded)
+                forwarded += 1
+        logger.info("document proxy stopped after %d messages", forwarded)
 
     def close(self) -> None:
         """Free both addresses; messages on their way get a moment. May be called twice."""

@@ -21,7 +21,7 @@ from pfitre_service.errors import InputError, ServiceError
 from pfitre_service.model import Measurement
 from pfitre_service.twin.beamlines.epics_process import IocProcess, running_ioc
 from pfitre_service.twin.beamlines.filestore import FileAnnouncer
-from pfitre_service.twin.sources import ImageSource
+from pfitre_service.twin.image_sources import ImageSource
 
 _CONNECT_S = 30.0
 _ANSWER_S = 20.0

@@ -28,7 +28,7 @@ from caproto.ioc_examples.fake_motor_record import FakeMotor
 from caproto.server import PVGroup, SubGroup, pvproperty
 
 from pfitre_service.twin.beamlines.frame_file import EPICS_EPOCH, IMAGES, TIME_STAMPS, Entry, GrowingFile
-from pfitre_service.twin.sources import ImageSource, look
+from pfitre_service.twin.image_sources import ImageSource, look
 
 logger = logging.getLogger(__name__)
 

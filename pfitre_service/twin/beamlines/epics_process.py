@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from pfitre_service.errors import ServiceError
-from pfitre_service.twin.sources import ImageSource
+from pfitre_service.twin.image_sources import ImageSource
 
 logger = logging.getLogger(__name__)
 

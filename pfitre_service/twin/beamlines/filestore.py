@@ -28,8 +28,8 @@ from pfitre_service.twin.beamlines.frame_file import (
 )
 from pfitre_service.twin.beamlines.inline import Plan
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import ImageSource
 from pfitre_service.twin.plans import tomo_scan
-from pfitre_service.twin.sources import ImageSource
 
 
 def ad_hdf5(exposures: Exposures, folder: Path, *, compression: Compression = "none") -> Plan:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.bench.stream.detectors import Documents
-from pfitre_service.bench.stream.publisher import FIRST_ANGLE, LAST_ANGLE, greet, publish_run
+from pfitre_service.bench.stream.paced_run import FIRST_ANGLE, LAST_ANGLE, greet, publish_run
 
 _BEADS = 24
 _DENSITY = 0.02

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import ErrorCase, Measurement
-from pfitre_service.bench.expected_error.inference_cost import (
+from pfitre_service.bench.expected_error.error_cases import ErrorCase, Measurement
+from pfitre_service.bench.expected_error.inference_cost_fit import (
     CostParameters,
     coverage,
     fit,

@@ -8,7 +8,7 @@ import pytest
 from pfitre_service.errors import InputError
 from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.measurement import decided
-from pfitre_service.preprocess.plausibility import in_words, value_findings
+from pfitre_service.preprocess.value_plausibility import in_words, value_findings
 from pfitre_service.twin.families import draw
 from pfitre_service.twin.imperfections import draw_imperfections, measure
 from pfitre_service.twin.project import project

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pfitre_service.bench.page.publisher import publish_beads
+from pfitre_service.bench.page.bead_run import publish_beads
 from pfitre_service.bench.running_service import RunningService, wait_for
 from pfitre_service.errors import ServiceError
 

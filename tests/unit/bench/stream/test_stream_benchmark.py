@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pfitre_service.bench.stream.benchmark import StreamParameters, bare_write, count_wrong, lag_seconds
 from pfitre_service.bench.stream.detectors import FileDetector, InlineDetector, stamp
-from pfitre_service.bench.stream.publisher import publish_run
-from pfitre_service.bench.stream.stream import StreamParameters, bare_write, count_wrong, lag_seconds
+from pfitre_service.bench.stream.paced_run import publish_run
 from pfitre_service.errors import ServiceError
 
 SHAPE = (4, 6)
@@ -101,7 +101,7 @@ def test_a_bare_write_writes_the_frames_and_no_more_than_one_gibibyte(tmp_path, 
     bare = bare_write(tmp_path / "few", SHAPE, 3)
     assert (tmp_path / "few").stat().st_size == 3 * 4 * 6 * 2
     assert bare["megabytes_per_second"] > 0
-    monkeypatch.setattr("pfitre_service.bench.stream.stream._BYTES", 5 * 4 * 6 * 2)
+    monkeypatch.setattr("pfitre_service.bench.stream.benchmark._BYTES", 5 * 4 * 6 * 2)
     bare_write(tmp_path / "many", SHAPE, 1000)
     assert (tmp_path / "many").stat().st_size == 5 * 4 * 6 * 2
 

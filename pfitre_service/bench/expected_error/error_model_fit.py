@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pfitre_service.bench.expected_error.cases import Reconstruct, training_cases
+from pfitre_service.bench.expected_error.error_cases import training_cases
+from pfitre_service.engine.reconstruct import reconstruct
 from pfitre_service.recon.quality.error_model import ErrorModel
 from pfitre_service.recon.quality.evidence import FEATURES
 from pfitre_service.twin.families import TRAINING_FAMILIES
@@ -35,9 +36,7 @@ class FitParameters:
     """In turn."""
 
 
-def fit(
-    reconstruct: Reconstruct, parameters: FitParameters, on_case: Callable[[str], None] = lambda name: None
-) -> ErrorModel:
+def fit(parameters: FitParameters, on_case: Callable[[str], None] = lambda name: None) -> ErrorModel:
     """Minutes on two cores: a reconstruction of every tomogram takes nearly all of it."""
     generator = torch.Generator().manual_seed(parameters.seed)
     features, errors, means = [], [], []

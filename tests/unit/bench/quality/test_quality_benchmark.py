@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pfitre_service.bench.quality.benchmark import run
+from pfitre_service.bench.quality.case_runs import spread
 from pfitre_service.bench.quality.display import real_table, run_and_show, scan_table
 from pfitre_service.bench.quality.parameters import METHODS, STACK, QualityParameters
-from pfitre_service.bench.quality.quality import run
 from pfitre_service.bench.quality.real_scan import REAL_METHODS
 from pfitre_service.bench.quality.report import markdown
-from pfitre_service.bench.quality.run import spread
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.prior.architectures import build
 from pfitre_service.prior.registry import register, save

@@ -7,7 +7,7 @@ import pytest
 
 from pfitre_service.bench.quality.cases import Case, Scan, simulate
 from pfitre_service.bench.quality.parameters import QualityParameters
-from pfitre_service.recon.quality.plausibility import geometry_findings
+from pfitre_service.recon.quality.geometry_plausibility import geometry_findings
 from pfitre_service.twin.families import HELD_BACK_FAMILIES, TRAINING_FAMILIES
 
 DISCS = [(0.25, 0.30, 0.22, 1.0), (-0.35, 0.05, 0.16, 1.6), (0.10, -0.42, 0.12, 2.2)]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pfitre_service.bench.quality.cases import Case, Family, Measurement, Scan, draw_object, simulate
 from pfitre_service.bench.quality.parameters import STACK, QualityParameters
+from pfitre_service.engine.reconstruct import Reconstruction
 from pfitre_service.model import ScanGeometry
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.quality.evidence import Evidence, inferred_part, missing_share, unmeasured
@@ -24,42 +23,6 @@ from pfitre_service.twin.trajectories import wedge
 WEDGES = (40.0, 60.0, 80.0, 100.0, 120.0)
 """Degrees missing of the scans that the model is held to account on."""
 _FEWEST = 9
-
-
-class Stated(Protocol):
-    """What is asked of the statement that goes with a volume: shares, see `engine.quality.Statement`."""
-
-    @property
-    def missing_share(self) -> float: ...
-    @property
-    def inferred_share(self) -> float: ...
-
-
-class Reconstructed(Protocol):
-    """What is asked of a reconstruction; arrays (z, y, x) float32."""
-
-    @property
-    def volume(self) -> NDArray[np.float32]: ...
-    @property
-    def physics(self) -> NDArray[np.float32]: ...
-    @property
-    def prior_gap(self) -> NDArray[np.float32]: ...
-    @property
-    def expected_error(self) -> NDArray[np.float32]: ...
-    @property
-    def heldout_error(self) -> float: ...
-    @property
-    def prior(self) -> str: ...
-    @property
-    def statement(self) -> Stated: ...
-
-
-class Reconstruct(Protocol):
-    """`pfitre_service.reconstruct`, or what can stand in for it."""
-
-    def __call__(
-        self, projections: NDArray[np.float32], angles: NDArray[np.float64], *, axis: float, prior: str
-    ) -> Reconstructed: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +40,7 @@ class ErrorCase:
         """All its angles."""
         return self.measurement.accumulated()
 
-    def evidence(self, result: Reconstructed) -> tuple[Evidence, float]:
+    def evidence(self, result: Reconstruction) -> tuple[Evidence, float]:
         """What the model reads of `result`, and the share of frequencies that is missing."""
         transfer, x = unmeasured(self.accumulated), torch.from_numpy(result.volume)
         gap, physics = torch.from_numpy(result.prior_gap), torch.from_numpy(result.physics)

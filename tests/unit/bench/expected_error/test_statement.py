@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pfitre_service import reconstruct
-from pfitre_service.bench.expected_error.cases import ErrorCase, heldback_cases
+from pfitre_service.bench.expected_error.error_cases import ErrorCase, heldback_cases
 from pfitre_service.errors import InputError
 from pfitre_service.twin.plans import wedge_angles
 from pfitre_service.twin.scans import SimulatedSample

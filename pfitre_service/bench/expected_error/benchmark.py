@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pfitre_service.bench.expected_error.cases import ErrorCase, Reconstruct, Reconstructed, heldback_cases
-from pfitre_service.bench.expected_error.inference_cost import coverage, measured_cost
+from pfitre_service.bench.expected_error.error_cases import ErrorCase, heldback_cases
+from pfitre_service.bench.expected_error.inference_cost_fit import coverage, measured_cost
+from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.errors import InputError
 from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.quality.inference_cost import shipped_inference_cost
@@ -28,13 +29,11 @@ from pfitre_service.recon.quality.inference_cost import shipped_inference_cost
 _AXIS_OFF = 3.0
 _EVERY = 8
 _BINS = 12
-_RATIOS = ("expected_over_true", "expected_over_true_in_sample")
 _LEAST = 0.1
 """Of the mean of the largest values: voxels above it count as the sample."""
 
 
 def run(
-    reconstruct: Reconstruct,
     prior: str = "auto",
     *,
     size: int = 128,
@@ -45,7 +44,7 @@ def run(
     for case in heldback_cases(size):
         on_case(case.name)
         measured = case.measurement
-        right = _reconstructed(reconstruct, measured.angles.numpy(), case, prior)
+        right = _reconstructed(measured.angles.numpy(), case, prior)
         error = np.abs(right.volume - case.truth.numpy())
         rows.append(
             {
@@ -55,9 +54,9 @@ def run(
                 "expected_over_true": float(right.expected_error.mean() / error.mean()),
                 **measured_cost(case, right),
                 "heldout_error": right.heldout_error,
-                "axis_off": _error_or_refused(reconstruct, measured.angles.numpy(), case, prior, _AXIS_OFF),
-                "wrong_sign": _error_or_refused(reconstruct, _unsigned(measured.angles), case, prior),
-                **_pasted(case, reconstruct, prior),
+                "axis_off": _error_or_refused(measured.angles.numpy(), case, prior, _AXIS_OFF),
+                "wrong_sign": _error_or_refused(_unsigned(measured.angles), case, prior),
+                **_pasted(case, prior),
             }
         )
         scale = float(case.truth.max())
@@ -71,19 +70,15 @@ def run(
     }
 
 
-def _reconstructed(
-    reconstruct: Reconstruct, angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0
-) -> Reconstructed:
+def _reconstructed(angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0) -> Reconstruction:
     measured = case.measurement
     return reconstruct(measured.projections.numpy(), angles, axis=measured.geometry.axis + axis_off, prior=prior)
 
 
-def _error_or_refused(
-    reconstruct: Reconstruct, angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0
-) -> float:
+def _error_or_refused(angles: NDArray[np.float64], case: ErrorCase, prior: str, axis_off: float = 0.0) -> float:
     """The held-out error; infinite for a scan that is refused, since none could be known better as wrong."""
     try:
-        return _reconstructed(reconstruct, angles, case, prior, axis_off).heldout_error
+        return _reconstructed(angles, case, prior, axis_off).heldout_error
     except InputError:
         return math.inf
 
@@ -93,7 +88,7 @@ def _unsigned(angles: torch.Tensor) -> NDArray[np.float64]:
     return (middle + (angles - middle).abs()).numpy()
 
 
-def _ranks(result: Reconstructed, error: NDArray[np.float32]) -> dict[str, float]:
+def _ranks(result: Reconstruction, error: NDArray[np.float32]) -> dict[str, float]:
     from scipy.stats import spearmanr
 
     sample = result.volume > _LEAST * np.sort(result.volume, axis=None)[-result.volume.size // 50 :].mean()
@@ -104,7 +99,7 @@ def _ranks(result: Reconstructed, error: NDArray[np.float32]) -> dict[str, float
     }
 
 
-def _pasted(case: ErrorCase, reconstruct: Reconstruct, prior: str) -> dict[str, float]:
+def _pasted(case: ErrorCase, prior: str) -> dict[str, float]:
     """Held-out error of a volume from all but the held-out angles, and with a disc pasted in that is not there."""
     measured = case.measurement
     held = torch.arange(len(measured.angles)) % _EVERY == _EVERY // 2

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.bench.running_service import RunningService, wait_for
 from pfitre_service.bench.stream.detectors import stamp
-from pfitre_service.bench.stream.publisher import Sent, publish
+from pfitre_service.bench.stream.paced_run import Sent, publish
 from pfitre_service.errors import ServiceError
 
 _BYTES = 1 << 30

@@ -26,10 +26,10 @@ from pfitre_service.bench.quality.methods import (
     tuned_total_variation,
 )
 from pfitre_service.bench.quality.parameters import METHODS, QualityParameters
-from pfitre_service.bench.quality.similarity import psnr, ssim
 from pfitre_service.errors import InputError
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.recon.operators.explicit import sirt
+from pfitre_service.recon.quality.similarity import psnr, ssim
 
 Picture = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -63,7 +63,7 @@ def run_case(case: Case, family: Family, parameters: QualityParameters) -> CaseR
     tuned: list[Tuned] = []
 
     def best_tv() -> Tensor:
-        figures = (lambda x: _mean(psnr(x, truth)), lambda x: _mean(ssim(x, truth)))
+        figures = (lambda x: _mean(psnr(_physical(x), truth)), lambda x: _mean(ssim(_physical(x), truth)))
         tuned.append(tuned_total_variation(data, figures, parameters.tv_iterations))
         return tuned[0].pictures[0]
 
@@ -89,8 +89,8 @@ def run_case(case: Case, family: Family, parameters: QualityParameters) -> CaseR
     middle = len(truth) // 2
     return CaseResult(
         case=case,
-        psnr={name: psnr(picture, truth).tolist() for name, picture in pictures.items()},
-        ssim={name: ssim(picture, truth).tolist() for name, picture in (pictures | {"tv": best[1]}).items()},
+        psnr={name: psnr(_physical(picture), truth).tolist() for name, picture in pictures.items()},
+        ssim={name: ssim(_physical(picture), truth).tolist() for name, picture in (pictures | {"tv": best[1]}).items()},
         tv_weights=(trials.weight(trials.best(0)), trials.weight(trials.best(1))),
         tv_at_edge=trials.at_edge(0) or trials.at_edge(1),
         seconds=seconds,
@@ -117,6 +117,11 @@ def spread(calls: Sequence[Callable[[], Result]], jobs: int) -> Iterator[tuple[i
 def _set_up() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # a CPU takes a hundred times longer over numbers next to zero
+
+
+def _physical(picture: Tensor) -> Tensor:
+    """As every method is judged: attenuation cannot be negative, and a person would set it to 0."""
+    return picture.clamp_min(0)
 
 
 def _mean(figures: Tensor) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pfitre_service.bench.solver.benchmark import render, run
 from pfitre_service.bench.solver.head_phantom import shepp_logan
-from pfitre_service.bench.solver.solver import render, run
 from pfitre_service.bench.solver.transform_floor import measure_floor
 from pfitre_service.errors import InputError
 

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pfitre_service.bench.quality.case_runs import CaseResult, run_case, spread
 from pfitre_service.bench.quality.cases import Family, Scan, cases, choose_families, scans
 from pfitre_service.bench.quality.methods import load_network
 from pfitre_service.bench.quality.parameters import STACK, QualityParameters
 from pfitre_service.bench.quality.real_scan import run_real
 from pfitre_service.bench.quality.report import draw_sheet, write_report
-from pfitre_service.bench.quality.run import CaseResult, run_case, spread
 from pfitre_service.bench.quality.summary import summarise
 from pfitre_service.errors import SettingsError
 

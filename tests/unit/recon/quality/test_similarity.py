@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pfitre_service.bench.quality.similarity import psnr, ssim
 from pfitre_service.errors import InputError
+from pfitre_service.recon.quality.similarity import psnr, ssim
 
 
 @pytest.fixture
@@ -35,10 +35,21 @@ def test_a_picture_is_like_itself(truth):
     assert ssim(truth, truth).tolist() == pytest.approx([1.0] * 3)
 
 
-def test_negative_values_count_as_zero(truth):
-    below = torch.where(truth == 0, -5.0, truth)
-    assert torch.equal(psnr(below, truth), psnr(truth, truth))
-    assert torch.equal(ssim(below, truth), ssim(truth, truth))
+def test_psnr_of_two_slices_worked_out_by_hand():
+    """Peaks 2 and 4; one voxel of each slice of four is off by 0.2 and by 0.8: mean squares 0.01 and 0.16."""
+    truth = np.array([[[2.0, 0.0], [1.0, 0.0]], [[4.0, 0.0], [1.0, 0.0]]], np.float32)
+    volume = truth + np.array([[[0.0, 0.2], [0.0, 0.0]], [[0.0, 0.0], [0.0, -0.8]]], np.float32)
+    each = [10 * math.log10(2**2 / 0.01), 10 * math.log10(4**2 / 0.16)]
+    assert psnr(volume, truth).tolist() == pytest.approx(each, abs=1e-5)
+    against_four = [10 * math.log10(4**2 / 0.01), each[1]]
+    assert psnr(volume, truth, peak="volume").tolist() == pytest.approx(against_four, abs=1e-5)
+    whole = [10 * math.log10(4**2 / ((0.01 + 0.16) / 2))]
+    assert psnr(volume, truth, region="volume").tolist() == pytest.approx(whole, abs=1e-5)
+
+
+def test_the_peak_is_the_largest_value_and_not_the_range():
+    truth = torch.tensor([[[1.0, 3.0]]])
+    assert float(psnr(truth + 0.3, truth)) == pytest.approx(20.0, abs=1e-5)
 
 
 def test_unit_of_the_values_does_not_matter(truth):
