@@ -50,15 +50,26 @@ class Lengths:
     unit: str
     """nm or pixel."""
     pixel: float
-    """Of the detector, as the frames are stored."""
+    """Side of a detector pixel as the frames are stored, in `unit`."""
     bin: int
-    """Pixels along the side of a voxel."""
+    """Detector pixels along the side of a voxel."""
     first_row: int
-    """Of the detector, in the first slice."""
+    """Detector row of the first slice."""
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Lengths:
-        """From a tomogram's metadata; binning and region are those that its volume was made with."""
+        """The lengths of a tomogram; binning and region are those that its volume was made with.
+
+        Parameters
+        ----------
+        metadata
+            Of the tomogram, as docs/reference/catalogue.md has it.
+
+        Returns
+        -------
+        Lengths
+            Lengths in nm where `geometry.pixel_size_nm` is known, else in pixels.
+        """
         preprocess = (metadata.get("parameters") or {}).get("preprocess") or {}
         said = (metadata.get("geometry") or {}).get("pixel_size_nm") or preprocess.get("pixel_size_nm")
         unit, pixel = ("nm", float(said)) if said else ("pixel", 1.0)
@@ -67,24 +78,79 @@ class Lengths:
 
     @property
     def voxel(self) -> float:
-        """Side of a voxel."""
+        """Side of a voxel, in `unit`."""
         return self.pixel * self.bin
 
     def detector(self, count: int) -> NDArray[np.float64]:
-        """(row,) or (column,): middles of `count` pixels from the first one's middle."""
+        """Where the middles of detector pixels lie along one axis.
+
+        Parameters
+        ----------
+        count
+            Number of pixels.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (count,), in `unit` from the middle of the first pixel.
+        """
         return self.pixel * np.arange(count, dtype=np.float64)
 
     def heights(self, slices: int) -> NDArray[np.float64]:
-        """(z,): middles of slices, from the middle of the detector's first row."""
+        """Where the middles of slices lie.
+
+        Parameters
+        ----------
+        slices
+            Number of slices.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (z,), in `unit` from the middle of the detector's first row.
+        """
         return self.voxel * np.arange(slices, dtype=np.float64) + self.pixel * (self.first_row + (self.bin - 1) / 2)
 
     def across(self, size: int) -> NDArray[np.float64]:
-        """(y,) or (x,): middles of voxels from the rotation axis, which is the middle of a slice."""
+        """Where the middles of voxels lie within a slice.
+
+        Parameters
+        ----------
+        size
+            Voxels along the side of a slice.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (y,) or (x,), in `unit` from the rotation axis, which is the middle of a slice.
+        """
         return self.voxel * (np.arange(size, dtype=np.float64) - (size - 1) / 2)
 
 
 def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: str) -> xarray.DataArray:
-    """See `Client.open_volume`."""
+    """One array of a tomogram with coordinates and provenance; see `Client.open_volume`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    name
+        Which of its arrays.
+    lazy
+        Whether slabs are fetched only when they are computed.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (z, y, x) float32.
+
+    Raises
+    ------
+    StoreMissingError
+        There is no such tomogram, or no such array yet.
+    """
     if lazy:
         stored = _stored(reader, name)
         values = _dask_array(stored)
@@ -104,7 +170,27 @@ def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: st
 
 
 def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: str) -> xarray.DataArray:
-    """See `Client.open_projections`."""
+    """The stored projections with coordinates and provenance; see `Client.open_projections`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    summary
+        Its metadata, and which of its frames were withdrawn.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (angle, row, column) in the detector's dtype.
+
+    Raises
+    ------
+    StoreMissingError
+        No projection is stored yet.
+    """
     batches = list(reader.batches("projection"))
     if not batches:
         raise StoreMissingError(f"tomogram {reader.key}: no projection is stored yet")
