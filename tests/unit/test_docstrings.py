@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pfitre_service"
-CHECKED = ("client", "config", "model")
+CHECKED = ("client", "config", "model", "prior")
 """Modules, and packages with all that is below them."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
