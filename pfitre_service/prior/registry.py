@@ -137,10 +137,8 @@ def save(
         The file to write, .safetensors.
     architecture
         One of `ARCHITECTURES`.
-    recipe
-        How it was trained; anything that JSON holds.
-    license
-        Of the weights.
+    recipe, license
+        How it was trained (anything that JSON holds), and the weights' licence.
     half
         float16 in the file; else float32.
 
@@ -176,14 +174,10 @@ def register(info: WeightsInfo, folder: Path, name: str, *, card: Path | None = 
 
     Parameters
     ----------
-    info
-        The weights file, which lies in `folder`.
-    folder
-        Folder of weights.
-    name
-        By which it is loaded from then on.
-    card
-        The model card, in the same folder.
+    info, folder
+        The weights file, and the folder it lies in.
+    name, card
+        By which it is loaded from then on, and its model card, in the same folder.
 
     Returns
     -------
@@ -213,10 +207,8 @@ def import_checkpoint(file: Path, *, name: str | None = None, folder: Path | Non
     ----------
     file
         Checkpoint as its authors' training writes it (.pth).
-    name
-        By which it is loaded from then on; None for its file's name.
-    folder
-        Of a user's weights; None for `default_folder`.
+    name, folder
+        By which it is loaded from then on, and where it is kept; None for its file's name and `default_folder`.
 
     Returns
     -------
