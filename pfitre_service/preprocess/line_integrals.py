@@ -86,8 +86,28 @@ def to_line_integrals(
     depend on other frames; where it is not right the frame is off by a constant. Both cases come with a warning.
 
     Frames with too many bad pixels, without beam, or with one value everywhere, are marked unusable. Memory: up to
-    about one and a half times the region of interest, beside it. Raises InputError when images are not real numbers in
-    three dimensions or do not fit the references or the region.
+    about one and a half times the region of interest, beside it.
+
+    Parameters
+    ----------
+    images
+        (angle, row, column) of any real dtype: counts, or line integrals.
+    references
+        Flats and darks of the same detector region; None for none.
+    parameters
+        How each step is done.
+    measurement
+        What the images hold.
+
+    Returns
+    -------
+    LineIntegrals
+        Line integrals with weights, what was repaired, and what there is to say of them.
+
+    Raises
+    ------
+    InputError
+        The images are not real numbers in three dimensions, or do not fit the references or the region.
     """
     references = references or _NONE
     counts = measurement == "transmission"

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pfitre_service"
-CHECKED = ("client", "config", "model", "prior")
+CHECKED = (
+    "client",
+    "config",
+    "model",
+    "preprocess",
+    "prior",
+    "recon/calibration",
+    "recon/quality",
+    "recon/robust_scale",
+)
 """Modules, and packages with all that is below them."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
