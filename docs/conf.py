@@ -51,7 +51,7 @@ def mathematics_as_code(app: Any, what: str, name: str, docstring_of: Any, optio
     for at, line in enumerate(lines):
         indented = line.startswith(" ") and at < end
         if indented and not in_block and text and not text[-1].strip():
-            text += ["::", ""]
+            text += [".. code-block:: text", ""]
             in_block = True
         elif line.strip() and not indented:
             in_block = False
