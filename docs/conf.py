@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from types import GenericAlias
 from typing import Any
 
 import pfitre_service
@@ -20,7 +22,8 @@ root_doc = "index"
 # Headings that other pages link to; maths in the text is set as code.
 myst_heading_anchors = 4
 # Pages link to files of the repository, too, which are no pages of the site; `tests/unit/test_docs.py` follows them.
-suppress_warnings = ["myst.xref_missing"]
+# `bytes` is the name of fields, too, and a type in signatures: which one is meant is clear to a reader.
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 
 # Names in docstrings stand in single backticks.
 default_role = "code"
@@ -59,5 +62,16 @@ def mathematics_as_code(app: Any, what: str, name: str, docstring_of: Any, optio
     lines[:] = text
 
 
+def is_left_out(app: Any, what: str, name: str, found: Any, skip: bool, options: Any) -> bool | None:
+    """Aliases such as tuple[str, ...] and what modules import: numpydoc takes them for functions of this module."""
+    imported = isinstance(found, type) and not found.__module__.startswith("pfitre_service")
+    return True if imported or isinstance(found, GenericAlias) else None
+
+
+# Of a docstring of ophyd's, which devices inherit.
+warnings.filterwarnings("ignore", message="Unknown section Subscriptions")
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", is_left_out)
     app.connect("autodoc-process-docstring", mathematics_as_code, priority=100)
