@@ -50,6 +50,17 @@ class Engine:
 
     When flats, darks or the calibration change after frames were added, the volume goes on with what it has while
     the frames from `reprocess_from` on are given to `reprocess`; once they have caught up, the solver takes these.
+
+    Parameters
+    ----------
+    geometry
+        Of the line integrals, as `region_geometry` gives it.
+    parameters
+        All that it is told besides the data.
+    calibration
+        What is known without looking at projections; None for the geometry's axis, for good.
+    resumed
+        What an engine of the same tomogram had come to.
     """
 
     def __init__(
@@ -60,8 +71,6 @@ class Engine:
         *,
         resumed: Calibration | None = None,
     ) -> None:
-        """calibration: what is known without looking at projections, by default the geometry's axis, for good; resumed:
-        what an engine of the same tomogram had come to."""
         self.parameters = parameters
         self.device = choose_device(parameters.device)
         self.phase: Phase = "preview"
@@ -188,8 +197,13 @@ class Engine:
         return self._solving.settled or self.phase == "final"
 
     def close(self) -> None:
-        """No more angles will come. Raises InputError when there are too few for a tomogram, or when a finding is
-        fatal: no right volume can come of them."""
+        """No more angles will come.
+
+        Raises
+        ------
+        InputError
+            They are too few for a tomogram, or a finding is fatal.
+        """
         refuse(self._examination.findings(self._active, at_last=True))
         if self.used < MINIMUM_ANGLES:
             raise InputError(

@@ -17,13 +17,39 @@ SUFFIXES = {"nexus": (".h5", ".hdf5", ".nxs"), "ome-zarr": (".ome.zarr", ".ome.z
 
 
 def format_of(path: Path) -> str | None:
-    """The format that a path's end tells."""
+    """The format that a path's end tells.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+
+    Returns
+    -------
+    str | None
+        A key of `SUFFIXES`; None where it tells none.
+    """
     name = path.name.lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if name.endswith(suffixes)), None)
 
 
 def check_target(path: Path, kind: str, *, overwrite: bool) -> None:
-    """Raises InputError, before any work, when nothing can be written to `path`."""
+    """Says, before any work, whether something can be written.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    kind
+        A key of `SUFFIXES`.
+    overwrite
+        Whether an older one may be replaced.
+
+    Raises
+    ------
+    InputError
+        It cannot.
+    """
     if kind not in SUFFIXES:
         raise InputError(f"there is no format {kind!r}; formats are {', '.join(SUFFIXES)}")
     if not path.name.lower().endswith(SUFFIXES[kind]):
@@ -34,7 +60,20 @@ def check_target(path: Path, kind: str, *, overwrite: bool) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raises InputError where the folder is missing, or the file is there and may not be replaced."""
+    """Says whether a path may be written to.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    overwrite
+        Whether an older one may be replaced.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, or the file is there and may not be replaced.
+    """
     if not path.parent.is_dir():
         raise InputError(f"the folder of the output does not exist: {path.parent}; make it first")
     if path.exists() and not overwrite:
@@ -49,15 +88,27 @@ def export_tomogram(
     overwrite: bool = False,
     on_slices: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Writes `tomogram` to `path`, which appears whole or not at all. One slab of slices is in memory at a time.
+    """Writes a tomogram to a path, which appears whole or not at all. One slab of slices is in memory at a time.
 
-    Args:
-        kind: one of SUFFIXES.
-        on_slices: told after each slab how many slices more are written, of `slices_to_write` in all.
+    Parameters
+    ----------
+    tomogram
+        What is written.
+    kind
+        A key of `SUFFIXES`.
+    path
+        Of the output.
+    overwrite
+        Whether an older one may be replaced.
+    on_slices
+        Told after each slab how many slices more are written, of `slices_to_write` in all.
 
-    Raises:
-        InputError: the path cannot be used, or the disk refuses.
-        StoreError: the slices could not be read.
+    Raises
+    ------
+    InputError
+        The path cannot be used, or the disk refuses.
+    StoreError
+        The slices could not be read.
     """
     check_target(path, kind, overwrite=overwrite)
     with whole_or_not_at_all(path) as partial:
@@ -66,8 +117,24 @@ def export_tomogram(
 
 @contextmanager
 def whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """Another path to write a file or folder to, which becomes `path` if the block ends well and is removed if not.
-    Raises InputError where the disk refuses."""
+    """Another path to write a file or folder to, which becomes the wanted one if the block ends well and is removed if
+    not.
+
+    Parameters
+    ----------
+    path
+        The one that is wanted.
+
+    Yields
+    ------
+    Path
+        In the same folder.
+
+    Raises
+    ------
+    InputError
+        The disk refuses.
+    """
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial
@@ -84,7 +151,20 @@ def whole_or_not_at_all(path: Path) -> Iterator[Path]:
 
 
 def slices_to_write(tomogram: Tomogram, kind: str) -> int:
-    """What `on_slices` counts up to."""
+    """What `on_slices` counts up to.
+
+    Parameters
+    ----------
+    tomogram
+        What is written.
+    kind
+        A key of `SUFFIXES`.
+
+    Returns
+    -------
+    int
+        Slices of all arrays that the format holds.
+    """
     return tomogram.shape[0] * (1 if kind == "tiff" else len(tomogram.arrays))
 
 

@@ -17,6 +17,9 @@ PACKAGE = Path(__file__).parents[2] / "pfitre_service"
 CHECKED = (
     "client",
     "config",
+    "engine",
+    "errors",
+    "export",
     "ingest/assembly/actions",
     "ingest/assembly/assembler",
     "ingest/decoding",
@@ -26,9 +29,8 @@ CHECKED = (
     "model",
     "preprocess",
     "prior",
-    "recon/calibration",
-    "recon/quality",
-    "recon/robust_scale",
+    "recon",
+    "service/run_engine",
     "store/catalog",
     "store/layout",
     "store/parameters",
@@ -53,6 +55,7 @@ CHECKED = (
 """Modules, and packages with all that is below them."""
 
 TERSE = {
+    "engine/engine.py": {"add", "calibrate", "exclude", "reprocess", "set_references", "withdraw"},
     "ingest/assembly/assembler.py": {"TomogramAssembler", "handle", "expire", "resume", "resume_joined"},
     "ingest/decoding/pickle_decoder.py": {"Decoded", "decode"},
     "store/catalog.py": {

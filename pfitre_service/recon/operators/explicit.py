@@ -24,7 +24,17 @@ negative, where rays graze the slice's corners; divided by those, its iterations
 
 
 class ExplicitProjections:
-    """A `DataTerm` that projects: same accumulators b and energy, normal operator angle by angle."""
+    """A `DataTerm` that projects: same accumulators b and energy, normal operator angle by angle.
+
+    Parameters
+    ----------
+    geometry
+        Detector, rotation axis and width of the slices.
+    slices
+        How many detector rows the slab holds; None for all of the geometry.
+    device
+        Where it computes.
+    """
 
     def __init__(
         self, geometry: ScanGeometry, *, slices: int | None = None, device: torch.device | str = "cpu"
@@ -50,9 +60,23 @@ class ExplicitProjections:
         weights: Tensor | None = None,
         shifts: Tensor | None = None,
     ) -> None:
-        """Adds projections (angle, slices, columns) float32 at `angles` (angle,) degrees.
+        """Adds measured angles.
 
-        Arguments and errors as `NormalEquations.add`.
+        Parameters
+        ----------
+        projections
+            (angle, slices, columns) float32 line integrals.
+        angles
+            (angle,) degrees.
+        weights
+            (angle,), not negative; None for one.
+        shifts
+            (angle,) columns by which a projection lies right of where the geometry expects it; None for zero.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
         """
         values = projections.to(self.device, torch.float32)
         check_measurement((self.b.shape[0], self.geometry.columns), values, angles, weights, shifts)
@@ -63,7 +87,18 @@ class ExplicitProjections:
             self._views.append((angle, shift, weight))
 
     def normal(self, x: Tensor) -> Tensor:
-        """A^T W A x: (slices, size, size) float32 in and out."""
+        """A^T W A x.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
         result = torch.zeros_like(x)
         for angle, shift, weight in self._views:
             rows = self.projector.project(x, angle, shift)
@@ -71,7 +106,18 @@ class ExplicitProjections:
         return result
 
     def project(self, x: Tensor) -> Tensor:
-        """A x on the data's own columns: (angle, slices, columns) float32, in the order of `add`."""
+        """A x on the data's own columns.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (angle, slices, columns) float32, in the order of `add`.
+        """
         columns = self.geometry.columns
         return torch.stack([self.projector.project(x, a, s)[:, :columns] for a, s, _ in self._views])
 
@@ -81,8 +127,28 @@ def sirt(
 ) -> Tensor:
     """SIRT, x <- x + C A^T R (y - A x) with R, C the inverse row and column sums (Gregor & Benson 2008, eq. 4).
 
-    projections: (angle, slices, columns) float32; angles: (angle,) degrees. Returns (slices, size, size) float32.
-    Raises InputError as `NormalEquations.add` does.
+    Parameters
+    ----------
+    projections
+        (angle, slices, columns) float32 line integrals.
+    angles
+        (angle,) degrees.
+    geometry
+        Detector, rotation axis and width of the slices.
+    iterations
+        How many.
+    nonnegative
+        Whether negative values are set to zero in each of them.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or values are not finite.
     """
     slices = projections.shape[1] if projections.ndim == 3 else geometry.rows
     check_measurement((slices, geometry.columns), projections, angles)
