@@ -47,6 +47,8 @@ html_show_sourcelink = False
 def mathematics_as_code(app: Any, what: str, name: str, docstring_of: Any, options: Any, lines: list[str]) -> None:
     """Docstrings hold formulas as people read them: indented ones are set as code, and in the text |x| and x_t lose
     what they would mean to Sphinx. Sections (Parameters and so on) are indented already."""
+    if what == "module":
+        lines[:] = [line for line in lines if not re.fullmatch(r"-{3,}", line)]
     titles = [at - 1 for at, line in enumerate(lines) if at and re.fullmatch(r"-{3,}", line)]
     end = titles[0] if titles else len(lines)
     text: list[str] = []
