@@ -100,6 +100,8 @@ class FrameBatch:
     """(angle,) degrees; NaN for flats and darks."""
     damaged: Mapping[int, str] = field(default_factory=dict)
     """Rows whose frames cannot be read any more, with run, seq_num and the reason; their images are zeros."""
+    ray_weights: NDArray[np.float32] | None = None
+    """(angle, row, column): what each ray counts, zero or positive; None where all count one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _picture(
     calibration = Calibration.from_document(reader.metadata().get("calibration") or {})
     engine = Engine(region_geometry(geometry, settings.preprocess), parameters, calibration)
     engine.set_references(stored_references(reader, settings.preprocess)[0])
-    engine.exclude(catalog.summary(reader.key).withdrawn)
+    engine.projections.exclude(catalog.summary(reader.key).withdrawn)
     for batch in reader.batches("projection"):
         engine.add(batch)
     volumes = {

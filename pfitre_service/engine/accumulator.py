@@ -19,6 +19,7 @@ from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, Refer
 from pfitre_service.preprocess.noise import noise_energy
 from pfitre_service.preprocess.plausibility import FrameValues
 from pfitre_service.recon.calibration.calibration import Calibration, bright_rows
+from pfitre_service.recon.operators.explicit import ExplicitProjections
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 
@@ -42,6 +43,8 @@ class Accumulators:
         From counts to line integrals.
     heldout_every
         Every n-th frame is held out; 0 holds none out.
+    ray_weights
+        Whether frames come with a weight for each ray.
     slices
         How many are kept of every frame, for `sample`.
     device
@@ -58,6 +61,7 @@ class Accumulators:
         measurement_said: bool,
         preprocess: PreprocessParameters,
         heldout_every: int,
+        ray_weights: bool,
         slices: int,
         device: torch.device,
     ) -> None:
@@ -71,8 +75,9 @@ class Accumulators:
         self.damaged: dict[int, str] = {}
         """Projections among them that the store could not give any more, by row, with name and reason."""
         self.warnings: dict[str, None] = {}
-        self.solved = NormalEquations(self.geometry, device=device)
-        self.heldout = NormalEquations(self.geometry, device=device)
+        data_term = ExplicitProjections if ray_weights else NormalEquations
+        self.solved: NormalEquations = data_term(self.geometry, device=device)
+        self.heldout = self.solved.empty()
         self.heldout_noise = 0.0
         """Expected energy of the noise in the held-out frames, weighted as these are: ||y - y_true||^2_W."""
         self.angles: dict[int, float] = {}
@@ -107,10 +112,10 @@ class Accumulators:
         wanted = ~np.isin(rows, list(withdrawn))
         self._note(batch, corrected, wanted)
         chosen = wanted & ~corrected.unusable
-        for data, values, angles, weights, shifts in self._parts(batch, corrected, chosen):
-            data.add(values, angles, weights=weights, shifts=shifts)
-            self._accumulate_noise(data, values, weights, sign=1)
-            self.preview.add(values, angles, shifts=shifts)
+        for data, values, angles, given in self._parts(batch, corrected, chosen):
+            data.add(values, angles, **given)
+            self._accumulate_noise(data, values, given, sign=1)
+            self.preview.add(values, angles, shifts=given["shifts"])
         self._keep(batch, corrected, chosen)
         self.angles.update(zip(rows[chosen].tolist(), batch.angles[chosen].tolist(), strict=True))
         self.stored += len(batch.images)
@@ -135,10 +140,10 @@ class Accumulators:
             As it was given to `add`.
         """
         corrected = self._corrected(batch)
-        for data, values, angles, weights, shifts in self._parts(batch, corrected, ~corrected.unusable):
-            data.remove(values, angles, weights=weights, shifts=shifts)
-            self._accumulate_noise(data, values, weights, sign=-1)
-            self.preview.remove(values, angles, shifts=shifts)
+        for data, values, angles, given in self._parts(batch, corrected, ~corrected.unusable):
+            data.remove(values, angles, **given)
+            self._accumulate_noise(data, values, given, sign=-1)
+            self.preview.remove(values, angles, shifts=given["shifts"])
         self.unusable -= int(corrected.unusable.sum())
         for row in range(batch.first, batch.first + len(batch.images)):
             self._sample.pop(row, None)
@@ -165,12 +170,15 @@ class Accumulators:
         """How many frames `sample` has."""
         return len(self._sample)
 
-    def _accumulate_noise(self, data: NormalEquations, values: Tensor, weights: Tensor, *, sign: int) -> None:
+    def _accumulate_noise(self, data: NormalEquations, values: Tensor, given: dict[str, Tensor], *, sign: int) -> None:
         if data is self.heldout:
-            self.heldout_noise += sign * float((weights.numpy() * noise_energy(values.numpy())).sum())
+            weighed = values * given["ray_weights"].sqrt() if "ray_weights" in given else values
+            self.heldout_noise += sign * float((given["weights"].numpy() * noise_energy(weighed.numpy())).sum())
 
     def _corrected(self, batch: FrameBatch) -> LineIntegrals:
-        corrected = to_line_integrals(batch.images, self.references, self._preprocess, self.measurement)
+        corrected = to_line_integrals(
+            batch.images, self.references, self._preprocess, self.measurement, batch.ray_weights
+        )
         if not batch.damaged:
             return corrected
         unusable, reasons = corrected.unusable.copy(), list(corrected.reasons)
@@ -180,18 +188,20 @@ class Accumulators:
 
     def _parts(
         self, batch: FrameBatch, corrected: LineIntegrals, chosen: NDArray[np.bool_]
-    ) -> list[tuple[NormalEquations, Tensor, Tensor, Tensor, Tensor]]:
-        """Where the chosen frames go: accumulators, line integrals, angles, weights and shifts."""
+    ) -> list[tuple[NormalEquations, Tensor, Tensor, dict[str, Tensor]]]:
+        """Where the chosen frames go: accumulators, line integrals, angles, and what else `add` is given."""
         rows = batch.first + np.arange(len(batch.images))
         held = HeldOut(self.heldout_every).among(rows)
         shifts = self.calibration.shifts_of(torch.from_numpy(rows))
+        given = {"weights": torch.from_numpy(corrected.weights), "shifts": shifts}
+        if corrected.ray_weights is not None:
+            given["ray_weights"] = torch.tensor(corrected.ray_weights)
         return [
             (
                 data,
                 torch.from_numpy(corrected.values[part]),
                 torch.from_numpy(batch.angles[part]),
-                torch.from_numpy(corrected.weights[part]),
-                shifts[part],
+                {name: values[torch.from_numpy(part)] for name, values in given.items()},
             )
             for part, data in ((chosen & ~held, self.solved), (chosen & held, self.heldout))
             if part.any()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -78,51 +78,21 @@ class Engine:
         self._seconds = self._believing = 0.0
         self._closed = False
         first = calibration or Calibration(geometry.axis)
-        self._frames = ProjectionSet(geometry, parameters, self.device, first=first, resumed=resumed)
+        self.projections = ProjectionSet(geometry, parameters, self.device, first=first, resumed=resumed)
         self._examination = Examination()
         self._solving = self._cold_start()
         self._shown: PublishedSnapshot | None = None
         """What is in view while the solver of the last phases comes up to it."""
 
     @property
-    def geometry(self) -> ScanGeometry:
-        """Of the frames in use."""
-        return self._active.geometry
-
-    @property
-    def calibration(self) -> Calibration:
-        """Of the frames in use."""
-        return self._active.calibration
-
-    @property
-    def stored(self) -> int:
-        """Projections given to `add`, unusable and withdrawn ones included."""
-        return self._active.stored
-
-    @property
-    def unusable(self) -> int:
-        """Projections that were left out, and why is in `warnings`."""
-        return self._active.unusable
-
-    @property
-    def damaged(self) -> dict[int, str]:
-        """Of the unusable ones, those that the store could not give any more, by row, with name and reason."""
-        return self._active.damaged
-
-    @property
-    def used(self) -> int:
-        """Projections in the solver's or the held-out accumulators."""
-        return self._active.used
-
-    @property
     def warnings(self) -> dict[str, None]:
         """What a person should know, each once."""
-        doubt = "" if self.phase in ("preview", "iterating") else self.calibration.doubt
-        axis = of_detector(self.calibration, self.parameters.preprocess).axis
+        doubt = "" if self.phase in ("preview", "iterating") else self._active.calibration.doubt
+        axis = of_detector(self._active.calibration, self.parameters.preprocess).axis
         about_axis = {f"the rotation axis was not found and is taken as {axis:g}: {doubt}": None}
-        damaged = {f"projection {row} was left out: {reason}": None for row, reason in self.damaged.items()}
+        damaged = {f"projection {row} was left out: {reason}": None for row, reason in self._active.damaged.items()}
         found = damaged | {str(finding): None for finding in self.findings}
-        return found | self._active.warnings | self._in_view.remarks | (about_axis if doubt else {})
+        return found | self._active.warnings | self.in_view.remarks | (about_axis if doubt else {})
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -137,64 +107,80 @@ class Engine:
         if self._active.references is not None and self._active.references.flat is not None:
             return "flats"
         doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
-        return "nobody" if doubtful or (not self.findings and self.used < FEWEST_FRAMES) else "values"
-
-    @property
-    def prior_name(self) -> str:
-        """The prior of the volume that is shown, by name."""
-        return self._in_view.prior_name
-
-    @property
-    def weights_sha256(self) -> str:
-        """Of its network; empty without one."""
-        return self._in_view.weights_sha256
+        return "nobody" if doubtful or (not self.findings and self._active.used < FEWEST_FRAMES) else "values"
 
     def set_references(self, references: References | None) -> None:
-        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew.
+
+        Parameters
+        ----------
+        references
+            None for none.
+        """
         with self._changing():
-            self._frames.set_references(references)
+            self.projections.set_references(references)
 
     def calibrate(self, *, at_last: bool = False) -> None:
-        """Looks for axis and shifts when it matters: when angles have grown by half since the last time, or, `at_last`,
-        once for all of them. Frames are wanted again when these have changed."""
-        with self._changing():
-            self._frames.calibrate(at_last=at_last)
+        """Looks for axis and shifts when it matters: when angles have grown by half since the last time. Frames are
+        wanted again when these have changed.
 
-    @property
-    def reprocess_from(self) -> int | None:
-        """Row of the first frame that `reprocess` waits for; None while no frames are wanted again."""
-        return self._frames.reprocess_from
+        Parameters
+        ----------
+        at_last
+            Whether it looks in any case, once for all frames.
+        """
+        with self._changing():
+            self.projections.calibrate(at_last=at_last)
 
     def add(self, batch: FrameBatch) -> None:
-        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+        """Adds projections.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store: raw images, angles in degrees, row of the first in the array.
+        """
         with self._changing():
-            self._frames.add(batch)
+            self.projections.add(batch)
             self._unsettle()
 
     def reprocess(self, batch: FrameBatch) -> None:
-        """Adds frames from row `reprocess_from` on, under the new calibration; the last one makes it the one in use."""
+        """Adds frames again, under the new calibration; the last one makes it the one in use.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store, from row `reprocess_from` on.
+
+        Raises
+        ------
+        InputError
+            No frames are wanted again.
+        """
         with self._changing():
-            self._frames.reprocess(batch)
+            self.projections.reprocess(batch)
 
     def withdraw(self, batch: FrameBatch) -> None:
-        """Takes projections out again, given as they were to `add`; those that are not in yet will be left out."""
+        """Takes projections out again; those that are not in yet will be left out.
+
+        Parameters
+        ----------
+        batch
+            As it was given to `add`.
+        """
         with self._changing():
-            self._frames.withdraw(batch)
+            self.projections.withdraw(batch)
             self._unsettle()
-
-    def exclude(self, rows: Iterable[int]) -> None:
-        """Projections of these rows of the store, not added so far, will not count."""
-        self._frames.exclude(rows)
-
-    @property
-    def withdrawn(self) -> frozenset[int]:
-        """Rows of the store that do not count."""
-        return self._frames.withdrawn
 
     @property
     def settled(self) -> bool:
         """Whether another step would change nothing worth while, as long as no angle arrives."""
         return self._solving.settled or self.phase == "final"
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there are projections enough for a step, and it would change something."""
+        return self._active.used >= MINIMUM_ANGLES and not self.settled
 
     def close(self) -> None:
         """No more angles will come.
@@ -205,10 +191,10 @@ class Engine:
             They are too few for a tomogram, or a finding is fatal.
         """
         refuse(self._examination.findings(self._active, at_last=True))
-        if self.used < MINIMUM_ANGLES:
+        if self._active.used < MINIMUM_ANGLES:
             raise InputError(
-                f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self.used} usable "
-                f"of {self.stored} stored"
+                f"a tomogram needs at least {MINIMUM_ANGLES} usable projections; got {self._active.used} usable "
+                f"of {self._active.stored} stored"
             )
         if not self._closed:
             self._closed = True
@@ -227,7 +213,7 @@ class Engine:
             if self._shown is not None and self._shown.is_no_better_than(metrics):
                 self._shown = None
             progress = self._progress(metrics if self._shown is None else self._shown.metrics, change)
-            if self._solving.settled and self.reprocess_from is None:
+            if self._solving.settled and self.projections.reprocess_from is None:
                 self._advance_phase()
         return progress if self.phase != "final" else replace(progress, phase="final", seconds=self._seconds)
 
@@ -260,12 +246,13 @@ class Engine:
         return self._solving.assessed_volumes()
 
     @property
-    def _in_view(self) -> TomogramSolver | PublishedSnapshot:
+    def in_view(self) -> TomogramSolver | PublishedSnapshot:
+        """What made the volume that is shown: its prior and remarks."""
         return self._shown or self._solving
 
     @property
     def _active(self) -> Accumulators:
-        return self._frames.active
+        return self.projections.active
 
     def _cold_start(self) -> TomogramSolver:
         given = self.parameters
@@ -287,9 +274,9 @@ class Engine:
 
     def _unsettle(self) -> None:
         """The frames in use have changed, or there will be no more of them."""
-        if self._closed and self.reprocess_from is None and self.phase == "refit":
-            self._frames.restore_held_out()
-        if self._closed and self.reprocess_from is None:
+        if self._closed and self.projections.reprocess_from is None and self.phase == "refit":
+            self.projections.restore_held_out()
+        if self._closed and self.projections.reprocess_from is None:
             self._restart_for_final()
         else:
             self._solving.wake()
@@ -323,8 +310,8 @@ class Engine:
             revision=self.revision,
             phase=self.phase,
             time=time.time(),
-            angles_stored=self.stored,
-            angles_used=self.used,
+            angles_stored=self._active.stored,
+            angles_used=self._active.used,
             iterations=self.revision - 1,
             residual=metrics.residual,
             heldout_error=metrics.heldout_error,

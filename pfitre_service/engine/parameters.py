@@ -32,6 +32,8 @@ class EngineParameters:
     """What fills in the missing wedge."""
     calibration: CalibrationParameters = field(default_factory=CalibrationParameters)
     """Rotation axis and drift."""
+    ray_weights: bool = False
+    """Whether frames come with a weight for each ray; the solver then projects, which takes longer with each angle."""
     measurement_said: bool = True
     """Whether a person or a document said what images hold; what was taken for granted is refused where the values
     contradict it."""
@@ -43,6 +45,7 @@ class EngineParameters:
         measurement: Measurement,
         *,
         said: bool,
+        ray_weights: bool = False,
         prior: str | None = None,
         iterations: int | None = None,
         device: str | None = None,
@@ -57,6 +60,8 @@ class EngineParameters:
             What the images hold.
         said
             Whether a person or a document said what images hold.
+        ray_weights
+            Whether frames come with a weight for each ray.
         prior
             Name of the prior.
         iterations
@@ -80,6 +85,7 @@ class EngineParameters:
         return cls(
             measurement=measurement,
             measurement_said=said,
+            ray_weights=ray_weights,
             heldout_every=settings.worker.heldout_every,
             device=device or settings.worker.device,
             preprocess=settings.preprocess,

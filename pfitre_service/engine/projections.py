@@ -102,7 +102,9 @@ class ProjectionSet:
         for index, row in enumerate(range(batch.first, batch.first + len(batch.images))):
             if row not in self.withdrawn:
                 damaged = {row: batch.damaged[row]} if row in batch.damaged else {}
-                self._take_out(FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]], damaged))
+                rays = None if batch.ray_weights is None else batch.ray_weights[[index]]
+                one = FrameBatch(batch.role, row, batch.images[[index]], batch.angles[[index]], damaged, rays)
+                self._take_out(one)
         self._search.resume()
 
     def exclude(self, rows: Iterable[int]) -> None:
@@ -178,6 +180,7 @@ class ProjectionSet:
             measurement_said=self._parameters.measurement_said,
             preprocess=self._parameters.preprocess,
             heldout_every=self._parameters.heldout_every,
+            ray_weights=self._parameters.ray_weights,
             slices=self._parameters.calibration.slices,
             device=self._device,
         )

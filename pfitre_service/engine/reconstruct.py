@@ -78,6 +78,7 @@ def reconstruct(
     *,
     flats: ArrayLike | None = None,
     darks: ArrayLike | None = None,
+    ray_weights: ArrayLike | None = None,
     measurement: Measurement | None = None,
     settings: Settings | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -102,6 +103,10 @@ def reconstruct(
         A torch device, such as "cuda:0"; by default that of the settings.
     flats, darks
         (n, row, column) detector counts without sample, and without beam.
+    ray_weights
+        (angle, row, column), or (row, column) for all projections alike: what each ray counts, zero or positive; one by
+        default. Zero for what must not count: a masked part of the detector, a saturated ray. With it the solver
+        projects in place of convolving, and its time grows with the number of angles.
     measurement
         "transmission" for counts, "line_integral" for what a logarithm has been taken of.
     settings
@@ -126,21 +131,28 @@ def reconstruct(
     images, degrees = _checked(projections, angles)
     kind = measurement or decided(images, flats=_holds(flats), darks=_holds(darks))
     said = measurement is not None or _holds(flats)
+    rays = _checked_weights(ray_weights, images.shape)
     given = given_axis(axis, chosen.calibration)
     frames = ScanGeometry.from_detector(rows=images.shape[1], columns=images.shape[2], axis=given)
     geometry = region_geometry(frames, chosen.preprocess)
     calibration = first_calibration(geometry, given, chosen.calibration)
     parameters = EngineParameters.from_settings(
-        chosen, kind, said=said, prior=prior, iterations=iterations, device=device
+        chosen,
+        kind,
+        said=said,
+        ray_weights=rays is not None,
+        prior=prior,
+        iterations=iterations,
+        device=device,
     )
     engine = Engine(geometry, parameters, calibration)
     references = References.from_frames(_stack(flats), _stack(darks), chosen.preprocess)
-    batches = _batches(images, degrees)
+    batches = _batches(images, degrees, rays)
     engine.set_references(_with_stripes(references, batches, chosen.preprocess, kind))
     for batch in batches:
         engine.add(batch)
     engine.calibrate(at_last=True)
-    if engine.reprocess_from is not None:
+    if engine.projections.reprocess_from is not None:
         for batch in batches:
             engine.reprocess(batch)
     engine.close()
@@ -158,9 +170,9 @@ def reconstruct(
         statement=volumes.statement,
         preview=volumes.preview,
         history=tuple(history),
-        geometry=engine.geometry,
-        calibration=of_detector(engine.calibration, chosen.preprocess),
-        prior=engine.prior_name,
+        geometry=engine.projections.active.geometry,
+        calibration=of_detector(engine.projections.active.calibration, chosen.preprocess),
+        prior=engine.in_view.prior_name,
         warnings=tuple(engine.warnings),
         findings=engine.findings,
     )
@@ -189,6 +201,22 @@ def _checked(projections: ArrayLike, angles: ArrayLike) -> tuple[NDArray[Any], N
     return images, degrees
 
 
+def _checked_weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """(angle, row, column) of projections of that shape."""
+    if weights is None:
+        return None
+    given = np.asarray(weights)
+    if given.dtype.kind not in "biuf" or given.shape not in (shape, shape[1:]):
+        raise InputError(
+            f"ray_weights must be real numbers (angle, row, column) = {shape}, or (row, column) for all projections; "
+            f"got {given.dtype} of shape {given.shape}"
+        )
+    rays = np.broadcast_to(given.astype(np.float32), shape)
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise InputError("ray_weights must be finite, and zero or positive")
+    return rays
+
+
 def _holds(images: ArrayLike | None) -> bool:
     return images is not None and len(np.asarray(images)) > 0
 
@@ -197,9 +225,15 @@ def _stack(images: ArrayLike | None) -> NDArray[Any] | None:
     return None if images is None else np.asarray(images)
 
 
-def _batches(images: NDArray[Any], degrees: NDArray[np.float64]) -> list[FrameBatch]:
+def _batches(images: NDArray[Any], degrees: NDArray[np.float64], rays: NDArray[np.float32] | None) -> list[FrameBatch]:
     length = max(1, _BATCH_BYTES // max(1, images[0].size * 4)) if len(images) else 1
     return [
-        FrameBatch("projection", first, images[first : first + length], degrees[first : first + length])
-        for first in range(0, len(images), length)
+        FrameBatch(
+            "projection",
+            part.start,
+            images[part],
+            degrees[part],
+            ray_weights=None if rays is None else rays[part],
+        )
+        for part in (slice(first, first + length) for first in range(0, len(images), length))
     ]

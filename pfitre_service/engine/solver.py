@@ -12,8 +12,7 @@ from pfitre_service.engine.accumulator import Accumulators
 from pfitre_service.engine.priors import choose_priors
 from pfitre_service.engine.quality import assess
 from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes
-from pfitre_service.recon.operators.data_term import relative_residual
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 
@@ -117,7 +116,7 @@ class TomogramSolver:
     def refit(self) -> None:
         """From now on nothing is held out; as many steps as were taken so far, at the most."""
         self._solver.refit()
-        self._frames.heldout, self._frames.heldout_every = self._solver.heldout, 0
+        self._frames.heldout, self._frames.heldout_every = self._frames.heldout.empty(), 0
 
     @property
     def metrics(self) -> Metrics:
@@ -176,7 +175,7 @@ class PublishedSnapshot:
             That are in.
         """
 
-        def residual(data: NormalEquations, volume: object) -> float:
+        def residual(data: DataTerm, volume: object) -> float:
             return relative_residual(data, torch.as_tensor(volume).to(data.device)) if data.angles else math.nan
 
         volumes = self.volumes

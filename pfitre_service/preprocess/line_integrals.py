@@ -57,6 +57,8 @@ class LineIntegrals:
     """What a person should know of how the values came about; the same for every batch."""
     facts: tuple[FrameValues, ...]
     """One for each frame, to be judged together with those of the others."""
+    ray_weights: NDArray[np.float32] | None
+    """(angle, row, column): what each ray counts besides; None where all count one."""
 
 
 def to_line_integrals(
@@ -64,6 +66,7 @@ def to_line_integrals(
     references: References | None,
     parameters: PreprocessParameters,
     measurement: Measurement,
+    ray_weights: NDArray[np.float32] | None = None,
 ) -> LineIntegrals:
     """Line integrals of a batch of detector images, (angle, row, column) of any real dtype, by this chain:
 
@@ -85,6 +88,9 @@ def to_line_integrals(
     and the brighter edge of the two. That is right where the sample leaves air at one side at least, and does not
     depend on other frames; where it is not right the frame is off by a constant. Both cases come with a warning.
 
+    Pixels whose `ray_weights`, (angle, row, column) as the images, are zero are interpolated too and speak for nothing;
+    a binned pixel weighs the mean of its parts.
+
     Frames with too many bad pixels, without beam, or with one value everywhere, are marked unusable. Memory: up to
     about one and a half times the region of interest, beside it.
 
@@ -98,6 +104,8 @@ def to_line_integrals(
         How each step is done.
     measurement
         What the images hold.
+    ray_weights
+        (angle, row, column), zero or positive, what each pixel counts; None for one.
 
     Returns
     -------
@@ -117,6 +125,9 @@ def to_line_integrals(
     bad = not_measured(images)
     if images.dtype.kind == "f" and images.dtype.itemsize > values.dtype.itemsize:
         bad |= ~np.isfinite(values)
+    rays = None if ray_weights is None else cropped(ray_weights, parameters)
+    masked = np.zeros(values.shape, np.bool_) if rays is None else rays == 0
+    bad |= masked
     full = _full_scale(images, references.cropped(parameters) if counts else _NONE)
     with_flats = counts and references.flat is not None
     seen = [] if with_flats else levels(values, bad)
@@ -127,7 +138,7 @@ def to_line_integrals(
         weights = intensities if parameters.weights == "counts" and with_flats else weights
     if with_flats:
         seen = levels(values, bad, weights)
-    reasons, repaired = _repair(values, bad, parameters)
+    reasons, repaired = _repair(values, bad, masked, parameters)
     values = binned(values, parameters.bin)
     clamped = np.zeros(len(values), np.int64)
     if counts:
@@ -148,6 +159,7 @@ def to_line_integrals(
         reasons=tuple(reasons),
         warnings=_warnings(references, counts),
         facts=_facts(seen, full, clamped / values[0].size if len(values) else clamped, reasons),
+        ray_weights=None if rays is None else binned(rays, parameters.bin),
     )
 
 
@@ -165,12 +177,15 @@ def _to_transmission(
 
 
 def _repair(
-    values: NDArray[np.float32], bad: NDArray[np.bool_], parameters: PreprocessParameters
+    values: NDArray[np.float32], bad: NDArray[np.bool_], masked: NDArray[np.bool_], parameters: PreprocessParameters
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Step 4, in place: why each frame is unusable, and how many of its pixels were repaired, (angle,)."""
+    """Step 4, in place: why each frame is unusable, and how many of its pixels were repaired, (angle,). Those that are
+    `masked` because their rays do not count are no fault of the frame."""
     reasons, repaired = [], np.zeros(len(values), np.int64)
-    for index, (frame, lost) in enumerate(zip(values, bad, strict=True)):
-        reason = _too_many(np.count_nonzero(lost) / lost.size, "are dead, masked, saturated or not finite", parameters)
+    for index, (frame, lost, apart) in enumerate(zip(values, bad, masked, strict=True)):
+        share = np.count_nonzero(lost & ~apart) / max(1, int(np.count_nonzero(~apart)))
+        reason = "no ray of it counts" if apart.all() else ""
+        reason = reason or _too_many(share, "are dead, masked, saturated or not finite", parameters)
         if not reason:
             repair_image(frame, lost)
             stray = outliers(frame, parameters.outlier_sigmas)

@@ -75,7 +75,8 @@ class StripeSearch:
         if self._parameters.stripes == "off" or not 0 <= seen < len(batch.images):
             return
         self._rows = batch.first + len(batch.images)
-        corrected = to_line_integrals(batch.images[seen:], self._references, self._parameters, self._measurement)
+        rays = None if batch.ray_weights is None else batch.ray_weights[seen:]
+        corrected = to_line_integrals(batch.images[seen:], self._references, self._parameters, self._measurement, rays)
         rows, angles = range(batch.first + seen, self._rows), batch.angles[seen:].tolist()
         for row, frame, angle, unusable in zip(rows, corrected.values, angles, corrected.unusable, strict=True):
             if not unusable and row not in batch.damaged:

@@ -50,7 +50,6 @@ NOT_AS_MODULES = (
 )
 
 TERSE = {
-    "engine/engine.py": {"add", "calibrate", "exclude", "reprocess", "set_references", "withdraw"},
     "ingest/assembly/assembler.py": {"TomogramAssembler", "handle", "expire", "resume", "resume_joined"},
     "ingest/decoding/pickle_decoder.py": {"Decoded", "decode"},
     "store/catalog.py": {

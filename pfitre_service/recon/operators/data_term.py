@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+from pfitre_service.model import ScanGeometry
 
 
 class DataTerm(Protocol):
     """The data term 1/2 ||A x - y||^2_W of one slab, as additive normal equations (docs/design.md)."""
 
-    @property
-    def b(self) -> Tensor:
-        """A^T W y: (slices, size, size) float32."""
+    geometry: ScanGeometry
+    """Detector, rotation axis and width of the slices."""
+    device: torch.device
+    """Where it is kept and computed."""
+    slices: int
+    """How many detector rows the slab holds."""
+    b: Tensor
+    """A^T W y: (slices, size, size) float32."""
+    energy: Tensor
+    """||y||^2_W: (slices,) float64."""
+    angles: int
+    """How many projections are in."""
+    weight: float
+    """Sum of the angles' weights: the scale of the normal operator."""
 
     @property
-    def energy(self) -> Tensor:
-        """||y||^2_W: (slices,) float64."""
+    def psf(self) -> Tensor:
+        """Point-spread function of the convolution nearest to A^T W A, from which the preconditioner is made:
+        (2 size - 1, 2 size - 1) float64, zero displacement in the middle, axes (y, x)."""
 
     @property
-    def weight(self) -> float:
-        """Sum of the angles' weights: the scale of the normal operator."""
+    def spectrum(self) -> Tensor:
+        """Real spectrum of `psf` on a padded grid, (n, n // 2 + 1) float64, by which measured directions are known."""
 
     def normal(self, x: Tensor) -> Tensor:
         """A^T W A x.
@@ -35,6 +49,32 @@ class DataTerm(Protocol):
         -------
         Tensor
             (slices, size, size) float32.
+        """
+
+    def of_slices(self, chosen: Tensor) -> Self:
+        """The same angles for some of the slices alone, in accumulators of their own.
+
+        Parameters
+        ----------
+        chosen
+            (slices,) int64 indices.
+
+        Returns
+        -------
+        Self
+            As many slices as were chosen.
+        """
+
+    def empty(self) -> Self:
+        """Accumulators of the same slices, with nothing measured."""
+
+    def merge(self, other: Self) -> None:
+        """Adds all measurements of other accumulators.
+
+        Parameters
+        ----------
+        other
+            Of the same geometry and as many slices.
         """
 
 

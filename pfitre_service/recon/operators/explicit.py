@@ -1,19 +1,24 @@
 """The data term by explicit projection: slower, and right where rays are not all worth the same.
 
-    normal(x) = sum_t w_t A_t^T A_t x          one projection and one back-projection per angle
+    normal(x) = sum_t A_t^T W_t A_t x          one projection and one back-projection per angle
 
-It keeps the angles that it was given, so its cost grows with them; `NormalEquations` gives the same numbers from one
-convolution. What breaks the convolution (laminography, cone beam) will come in by this door.
+It keeps the angles that it was given, so its cost grows with them; where all rays of a projection weigh alike,
+`NormalEquations` gives the same numbers from one convolution. What breaks the convolution otherwise (laminography, cone
+beam) will come in by this door.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from pfitre_service.errors import InputError
 from pfitre_service.model import ScanGeometry
+from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.operators.projector import Projector, angle_rows, check_measurement
 
 _LEAST_PATH = 1.0
@@ -23,8 +28,38 @@ _LEAST_SEEN = 0.25
 negative, where rays graze the slice's corners; divided by those, its iterations would grow without end."""
 
 
-class ExplicitProjections:
-    """A `DataTerm` that projects: same accumulators b and energy, normal operator angle by angle.
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One projection that is in."""
+
+    angle: float
+    """Radians."""
+    shift: float
+    weight: float
+    rays: Tensor | None
+    """(slices, columns) float32: what each ray counts besides; None where all count one."""
+
+    def is_same(self, other: _View) -> bool:
+        if (self.angle, self.shift, self.weight) != (other.angle, other.shift, other.weight):
+            return False
+        if self.rays is None or other.rays is None:
+            return self.rays is other.rays
+        return torch.equal(self.rays, other.rays)
+
+    def weigh(self, rows: Tensor) -> Tensor:
+        """W_t times rows (slices, length), whose first columns are the data's. The detector is longer than the data:
+        beyond it a measured projection is zero, and counts as the whole projection does."""
+        weighed = self.weight * rows
+        if self.rays is not None:
+            weighed[:, : self.rays.shape[1]] *= self.rays
+        return weighed
+
+
+class ExplicitProjections(NormalEquations):
+    """A `DataTerm` whose rays have weights of their own.
+
+    Its `psf` and `spectrum`, for the preconditioner and the measured directions, take the rays of a projection to be
+    worth their mean.
 
     Parameters
     ----------
@@ -39,18 +74,8 @@ class ExplicitProjections:
     def __init__(
         self, geometry: ScanGeometry, *, slices: int | None = None, device: torch.device | str = "cpu"
     ) -> None:
-        self.geometry = geometry
-        self.device = torch.device(device)
-        slices = geometry.rows if slices is None else slices
-        self.b = torch.zeros(slices, geometry.size, geometry.size, device=self.device)
-        self.energy = torch.zeros(slices, dtype=torch.float64, device=self.device)
-        self.projector = Projector(geometry, self.device)
-        self._views: list[tuple[float, float, float]] = []
-
-    @property
-    def weight(self) -> float:
-        """Sum of the angles' weights."""
-        return sum(weight for _, _, weight in self._views)
+        super().__init__(geometry, slices=slices, device=device)
+        self._views: list[_View] = []
 
     def add(
         self,
@@ -59,6 +84,7 @@ class ExplicitProjections:
         *,
         weights: Tensor | None = None,
         shifts: Tensor | None = None,
+        ray_weights: Tensor | None = None,
     ) -> None:
         """Adds measured angles.
 
@@ -72,19 +98,82 @@ class ExplicitProjections:
             (angle,), not negative; None for one.
         shifts
             (angle,) columns by which a projection lies right of where the geometry expects it; None for zero.
+        ray_weights
+            (angle, slices, columns), zero or positive, what each ray counts besides its projection's weight; None for
+            one.
 
         Raises
         ------
         InputError
             Shapes do not fit, or values are not finite.
         """
-        values = projections.to(self.device, torch.float32)
-        check_measurement((self.b.shape[0], self.geometry.columns), values, angles, weights, shifts)
-        factors = [1.0] * len(angles) if weights is None else weights.tolist()
-        for (rows, angle, shift), weight in zip(angle_rows(values, angles, shifts), factors, strict=True):
-            self.b.add_(self.projector.backproject(rows, angle, shift), alpha=weight)
-            self.energy.add_(rows.double().square().sum(dim=1), alpha=weight)
-            self._views.append((angle, shift, weight))
+        for view, rows in self._weighted(projections, angles, weights, shifts, ray_weights):
+            self._views.append(view)
+            self._sum_up(view, rows, 1)
+
+    def remove(
+        self,
+        projections: Tensor,
+        angles: Tensor,
+        *,
+        weights: Tensor | None = None,
+        shifts: Tensor | None = None,
+        ray_weights: Tensor | None = None,
+    ) -> None:
+        """Takes out what `add` put in.
+
+        Parameters
+        ----------
+        projections, angles, weights, shifts, ray_weights
+            The same as were added.
+
+        Raises
+        ------
+        InputError
+            They were not put in.
+        """
+        for view, rows in self._weighted(projections, angles, weights, shifts, ray_weights):
+            place = next((place for place, other in enumerate(self._views) if view.is_same(other)), None)
+            if place is None:
+                raise InputError(f"no projection at {math.degrees(view.angle):g} degrees with these weights was added")
+            del self._views[place]
+            self._sum_up(view, rows, -1)
+
+    def merge(self, other: Self) -> None:
+        """Adds all measurements of other accumulators.
+
+        Parameters
+        ----------
+        other
+            Of the same geometry and as many slices.
+
+        Raises
+        ------
+        InputError
+            The geometries or the slices differ.
+        """
+        super().merge(other)
+        self._views += other._views
+
+    def of_slices(self, chosen: Tensor) -> Self:
+        """The same angles for some of the slices alone, in accumulators of their own.
+
+        Parameters
+        ----------
+        chosen
+            (slices,) int64 indices.
+
+        Returns
+        -------
+        Self
+            As many slices as were chosen.
+        """
+        part = super().of_slices(chosen)
+        part._views = [
+            view if view.rays is None else replace(view, rays=view.rays[chosen.to(view.rays.device)])
+            for view in self._views
+        ]
+        return part
 
     def normal(self, x: Tensor) -> Tensor:
         """A^T W A x.
@@ -100,9 +189,9 @@ class ExplicitProjections:
             (slices, size, size) float32.
         """
         result = torch.zeros_like(x)
-        for angle, shift, weight in self._views:
-            rows = self.projector.project(x, angle, shift)
-            result.add_(self.projector.backproject(rows, angle, shift), alpha=weight)
+        for view in self._views:
+            rows = self._projector.project(x, view.angle, view.shift)
+            result += self._projector.backproject(view.weigh(rows), view.angle, view.shift)
         return result
 
     def project(self, x: Tensor) -> Tensor:
@@ -119,7 +208,39 @@ class ExplicitProjections:
             (angle, slices, columns) float32, in the order of `add`.
         """
         columns = self.geometry.columns
-        return torch.stack([self.projector.project(x, a, s)[:, :columns] for a, s, _ in self._views])
+        return torch.stack([self._projector.project(x, view.angle, view.shift)[:, :columns] for view in self._views])
+
+    def _sum_up(self, view: _View, rows: Tensor, sign: int) -> None:
+        weighed = view.weigh(rows)
+        self.b.add_(self._projector.backproject(weighed, view.angle, view.shift), alpha=sign)
+        self.energy.add_((weighed.double() * rows).sum(dim=1), alpha=sign)
+        mean = 1.0 if view.rays is None else float(view.rays.mean())
+        self._count(view.angle, sign * view.weight * mean, sign)
+
+    def _weighted(
+        self,
+        projections: Tensor,
+        angles: Tensor,
+        weights: Tensor | None,
+        shifts: Tensor | None,
+        ray_weights: Tensor | None,
+    ) -> list[tuple[_View, Tensor]]:
+        """Each projection with its rows (slices, columns)."""
+        values = projections.to(self.device, torch.float32)
+        check_measurement((self.slices, self.geometry.columns), values, angles, weights, shifts)
+        rays = None if ray_weights is None else ray_weights.to(self.device, torch.float32)
+        if rays is not None and (rays.shape != values.shape or not bool(((rays >= 0) & rays.isfinite()).all())):
+            raise InputError(
+                f"ray weights must be finite, zero or positive, one a ray, {tuple(values.shape)}; "
+                f"got {tuple(rays.shape)} from {float(rays.min()):g} to {float(rays.max()):g}"
+            )
+        factors = [1.0] * len(angles) if weights is None else weights.tolist()
+        return [
+            (_View(angle, shift, weight, None if rays is None else rays[index]), rows)
+            for index, ((rows, angle, shift), weight) in enumerate(
+                zip(angle_rows(values, angles, shifts), factors, strict=True)
+            )
+        ]
 
 
 def sirt(

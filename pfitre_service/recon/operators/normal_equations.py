@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Self
 
 import torch
 from scipy.fft import next_fast_len
@@ -112,7 +113,11 @@ class NormalEquations:
         """
         self._accumulate(projections, angles, weights, shifts, sign=-1)
 
-    def merge(self, other: NormalEquations) -> None:
+    def empty(self) -> Self:
+        """Accumulators of the same slices, with nothing measured."""
+        return type(self)(self.geometry, slices=self.slices, device=self.device)
+
+    def merge(self, other: Self) -> None:
         """Adds all measurements of other accumulators.
 
         Parameters
@@ -137,7 +142,7 @@ class NormalEquations:
         self.angles += other.angles
         self._spectrum = None
 
-    def of_slices(self, chosen: Tensor) -> NormalEquations:
+    def of_slices(self, chosen: Tensor) -> Self:
         """The same angles for some of the slices alone, in accumulators of their own.
 
         Parameters
@@ -147,7 +152,7 @@ class NormalEquations:
 
         Returns
         -------
-        NormalEquations
+        Self
             As many slices as were chosen.
         """
         part = copy.copy(self)
@@ -196,10 +201,14 @@ class NormalEquations:
             weight = sign * factor
             self.b.add_(self._projector.backproject(rows, angle, shift), alpha=weight)
             self.energy.add_(rows.double().square().sum(dim=1), alpha=weight)
-            self._psf.add_(self._ring(angle), alpha=weight)
-            self.weight += weight
-            self.angles += sign
+            self._count(angle, weight, sign)
+
+    def _count(self, angle: float, weight: float, sign: int) -> None:
+        """One projection more, or less, of that weight. `angle` in radians."""
+        self._psf.add_(self._ring(angle), alpha=weight)
         self._spectrum = None
+        self.weight += weight
+        self.angles += sign
 
     def _ring(self, angle: float) -> Tensor:
         """A_t^T A_t as a point-spread function, (2 size - 1, 2 size - 1) float64. `angle` in radians."""

@@ -12,14 +12,14 @@ import math
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm
 
 _INNER, _OUTER = 0.12, 0.45
 """The ring of spatial frequencies that is read, in cycles per pixel: outside of the middle, where all lines meet, and
 inside the corners, where the footprint fades."""
 
 
-def directional_coverage(data: NormalEquations, directions: int) -> Tensor:
+def directional_coverage(data: DataTerm, directions: int) -> Tensor:
     """Density of the measured angles in equal bins of [0, 180) degrees. 1 is as dense as the slice's pixels ask for:
     size * pi / 2 angles, evenly over 180 degrees (Crowther et al. 1970). An angle's weight counts as that many angles.
 

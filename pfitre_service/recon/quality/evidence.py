@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from pfitre_service.recon.operators.data_term import DataTerm
 from pfitre_service.recon.operators.fourier import convolve, padded_spectrum
-from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.robust_scale import robust_scale
 
 _HALF_MEASURED = 0.25
@@ -91,7 +91,7 @@ class Evidence:
         return torch.cat((logarithms, torch.full_like(self.x, missing)[None]))
 
 
-def unmeasured(data: NormalEquations) -> Tensor:
+def unmeasured(data: DataTerm) -> Tensor:
     """How far the angles leave each spatial frequency open: k^2 / (K^2 + k^2), 0 where they measure it well, 1 where
     none of them does. k is a share of the spectrum of even angles, W / (pi |f|), which is the density of lines through
     the origin at a distance of |f| (the Fourier slice theorem).

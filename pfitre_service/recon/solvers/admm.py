@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.conjugate_gradient import circulant_preconditioner, conjugate_gradient
@@ -93,7 +93,7 @@ class IncrementalAdmm:
         Balance, iterations and tolerance; the defaults for None.
     """
 
-    def __init__(self, data: NormalEquations, prior: Prior, parameters: AdmmParameters | None = None) -> None:
+    def __init__(self, data: DataTerm, prior: Prior, parameters: AdmmParameters | None = None) -> None:
         self.data = data
         self.prior = prior
         self.anchor: Anchor | None = None
@@ -160,9 +160,7 @@ class IncrementalAdmm:
         self.state.scale = now if self.state.scale == 0.0 else 0.7 * self.state.scale + 0.3 * now
 
 
-def data_step(
-    data: NormalEquations, z: Tensor, rho: float, start: Tensor, iterations: int, accuracy: float = 0.0
-) -> Tensor:
+def data_step(data: DataTerm, z: Tensor, rho: float, start: Tensor, iterations: int, accuracy: float = 0.0) -> Tensor:
     """argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x - z||^2, by preconditioned conjugate gradients.
 
     Parameters
@@ -206,7 +204,7 @@ class TikhonovSolver:
         Weight and iterations; the defaults for None.
     """
 
-    def __init__(self, data: NormalEquations, parameters: AdmmParameters | None = None) -> None:
+    def __init__(self, data: DataTerm, parameters: AdmmParameters | None = None) -> None:
         self.data = data
         self.parameters = parameters if parameters is not None else AdmmParameters()
         self.x = torch.zeros_like(data.b)

@@ -17,9 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.operators.data_term import inner
+from pfitre_service.recon.operators.data_term import DataTerm, inner
 from pfitre_service.recon.operators.fourier import convolve
-from pfitre_service.recon.operators.normal_equations import NormalEquations
 
 _FLOOR = 5.0
 """Smallest value of the circulant's spectrum that is divided by, as a share of the summed weights: with it the
@@ -91,7 +90,7 @@ def conjugate_gradient(
     return x
 
 
-def circulant_spectrum(data: NormalEquations) -> Tensor:
+def circulant_spectrum(data: DataTerm) -> Tensor:
     """Spectrum of the circulant operator nearest to K (T. Chan 1988). Each displacement d counts as often as it occurs
     in a slice, (1 - |d_x|/size)(1 - |d_y|/size), and is folded on to the grid.
 
@@ -114,7 +113,7 @@ def circulant_spectrum(data: NormalEquations) -> Tensor:
     return torch.fft.rfft2(folded).real.clamp_min(0.0)
 
 
-def circulant_preconditioner(data: NormalEquations, rho: float) -> LinearMap:
+def circulant_preconditioner(data: DataTerm, rho: float) -> LinearMap:
     """(C + max(rho, floor))^-1, C the circulant operator nearest to K: symmetric and positive for rho > 0.
 
     Parameters

@@ -24,8 +24,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from pfitre_service.recon.operators.data_term import relative_residual
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.quality.coverage import directional_coverage
 from pfitre_service.recon.solvers.admm import (
@@ -82,8 +81,8 @@ class PfitreSolver:
 
     def __init__(
         self,
-        data: NormalEquations,
-        heldout: NormalEquations,
+        data: DataTerm,
+        heldout: DataTerm,
         *,
         classical: AdjustablePrior | None,
         learned: LearnedPrior | None = None,
@@ -116,7 +115,7 @@ class PfitreSolver:
         self._stale = False
         """Whether there are data that the network was not asked about, nor `best` measured on."""
 
-    def use(self, data: NormalEquations, heldout: NormalEquations) -> None:
+    def use(self, data: DataTerm, heldout: DataTerm) -> None:
         """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are.
 
         Parameters
@@ -167,7 +166,7 @@ class PfitreSolver:
             self.drop_network(_found(self.errors))
         taken, everything = self._steps - self._began_at, self.physics.data
         everything.merge(self.heldout)
-        self.use(everything, NormalEquations(everything.geometry, slices=everything.slices, device=everything.device))
+        self.use(everything, everything.empty())
         self._begin(taken)
         if self.learned is None or self.classical is None or self.guided is None or self.best is None:
             return

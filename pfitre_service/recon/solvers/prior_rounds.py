@@ -18,8 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pfitre_service.recon.operators.data_term import relative_residual
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.admm import Prior, data_step
@@ -82,7 +81,7 @@ class LearnedSolver:
         Balance and iterations.
     """
 
-    def __init__(self, data: NormalEquations, prior: LearnedPrior, parameters: AdmmParameters) -> None:
+    def __init__(self, data: DataTerm, prior: LearnedPrior, parameters: AdmmParameters) -> None:
         self.data = data
         self.prior = prior
         self.parameters = parameters
@@ -92,7 +91,7 @@ class LearnedSolver:
         self.scale = 0.0
         """The tomogram's scale of values: robust, and slow to change."""
 
-    def step(self, smooth: Tensor, number: int, heldout: NormalEquations) -> Round:
+    def step(self, smooth: Tensor, number: int, heldout: DataTerm) -> Round:
         """Asks the network about its last answer, held against the data; at first about `smooth`.
 
         Parameters
@@ -117,7 +116,7 @@ class LearnedSolver:
         self.z = self.prior(x, self.scale).clamp_min(0.0)
         return self.measured(self.z, number, heldout)
 
-    def measured(self, z: Tensor, number: int, heldout: NormalEquations) -> Round:
+    def measured(self, z: Tensor, number: int, heldout: DataTerm) -> Round:
         """What the held-out angles say of an answer, and the pull that suits them.
 
         Parameters
@@ -163,7 +162,7 @@ class LearnedSolver:
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:
         return data_step(self.data, z, rho_share * self.data.weight, z, self.parameters.cg_iterations)
 
-    def _errors(self, z: Tensor, heldout: NormalEquations) -> dict[float, float]:
+    def _errors(self, z: Tensor, heldout: DataTerm) -> dict[float, float]:
         """The held-out error for each of `RHO_SHARES` up to the limit, found on slices from all over the slab."""
         count = min(_SLICES, self.data.slices)
         rows = torch.linspace(0, self.data.slices - 1, count, device=self.data.device).round().long()

@@ -11,8 +11,7 @@ from typing import Protocol
 
 import torch
 
-from pfitre_service.recon.operators.data_term import relative_residual
-from pfitre_service.recon.operators.normal_equations import NormalEquations
+from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.solvers.admm import IncrementalAdmm, Prior
 
@@ -48,9 +47,7 @@ class AdjustablePrior(Prior, Protocol):
         """
 
 
-def best_weight(
-    data: NormalEquations, heldout: NormalEquations, prior: AdjustablePrior, parameters: AdmmParameters
-) -> float:
+def best_weight(data: DataTerm, heldout: DataTerm, prior: AdjustablePrior, parameters: AdmmParameters) -> float:
     """The weight with which held-out angles are predicted best, from `prior.weight` on by factors of two. What is given
     stays as it is; the brightest slices, a few that lie together, speak for all.
 
@@ -89,7 +86,7 @@ def best_weight(
     return weight
 
 
-def brightest_slices(data: NormalEquations, count: int) -> torch.Tensor:
+def brightest_slices(data: DataTerm, count: int) -> torch.Tensor:
     """The neighbouring slices with the most energy in their projections.
 
     Parameters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.config import Settings
 from pfitre_service.engine.calibration_search import first_calibration, given_axis
-from pfitre_service.engine.engine import MINIMUM_ANGLES, Engine
+from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.examination import contradicted
 from pfitre_service.engine.parameters import EngineParameters
 from pfitre_service.engine.volumes import AssessedVolumes
@@ -72,16 +72,16 @@ class Session:
     @property
     def unread(self) -> int:
         """Projections that are stored and not yet in the engine."""
-        return self._stored("projection") - (0 if self.engine is None else self.engine.stored)
+        return self._stored("projection") - (0 if self.engine is None else self.engine.projections.active.stored)
 
     @property
     def has_work(self) -> bool:
         """Whether a call of `work` would do something."""
         if self.unread > 0 or self._new_references or self._newly_withdrawn or (self._ended and not self._closed):
             return True
-        if self.engine is not None and self.engine.reprocess_from is not None:
+        if self.engine is not None and self.engine.projections.reprocess_from is not None:
             return True
-        return self.engine is not None and self.engine.used >= MINIMUM_ANGLES and not self.engine.settled
+        return self.engine is not None and self.engine.has_work
 
     @property
     def finished(self) -> bool:
@@ -101,7 +101,7 @@ class Session:
             if self._all_is_in and not self._closed:
                 self._close()
         engine = self.engine
-        if engine is not None and engine.used >= MINIMUM_ANGLES and not engine.settled and not self._catching_up:
+        if engine is not None and engine.has_work and not self._catching_up:
             self.progress = continued(engine.step(), self._before)
             self._publisher.submit(self.key, rows=[self.progress])
         self._publish_if_due()
@@ -159,15 +159,15 @@ class Session:
             return
         self._withdraw(engine)
         if self.unread > 0:
-            self._read_batch(engine.stored, engine.add)
-        if engine.reprocess_from is not None:
-            self._read_batch(engine.reprocess_from, engine.reprocess)
+            self._read_batch(engine.projections.active.stored, engine.add)
+        if engine.projections.reprocess_from is not None:
+            self._read_batch(engine.projections.reprocess_from, engine.reprocess)
         if not self._ended:
             engine.calibrate()
 
     @property
     def _all_is_in(self) -> bool:
-        again = self.engine is not None and self.engine.reprocess_from is not None
+        again = self.engine is not None and self.engine.projections.reprocess_from is not None
         return self._ended and self.unread <= 0 and not again
 
     @property
@@ -183,22 +183,23 @@ class Session:
             return
         counts = self._stored_references
         references, self._notes = stored_references(self._reader, self._settings.preprocess)
-        if engine.stored:
-            logger.info("flats or darks changed; %d frames are added again", engine.stored)
+        if engine.projections.active.stored:
+            logger.info("flats or darks changed; %d frames are added again", engine.projections.active.stored)
         engine.set_references(references)
         self._references = counts
         self._begin_search(references)
 
     @property
     def _newly_withdrawn(self) -> frozenset[int]:
-        known: frozenset[int] = frozenset() if self.engine is None else self.engine.withdrawn
+        known: frozenset[int] = frozenset() if self.engine is None else self.engine.projections.withdrawn
         return frozenset(() if self._summary is None else self._summary.withdrawn) - known
 
     def _withdraw(self, engine: Engine) -> None:
         """Projections that were redone or withdrawn since the last time."""
         rows = self._newly_withdrawn
-        engine.exclude(row for row in rows if row >= engine.stored)
-        for row in sorted(row for row in rows if row < engine.stored):
+        stored = engine.projections.active.stored
+        engine.projections.exclude(row for row in rows if row >= stored)
+        for row in sorted(row for row in rows if row < stored):
             self._read_batch(row, engine.withdraw, max_frames=1)
 
     def _read_batch(self, first: int, take: Callable[[FrameBatch], None], max_frames: int | None = None) -> None:
@@ -215,7 +216,7 @@ class Session:
         references = None if search is None else search.found()
         if engine is None or references is None:
             return False
-        logger.info("stripes found; %d frames are added again", engine.stored)
+        logger.info("stripes found; %d frames are added again", engine.projections.active.stored)
         engine.set_references(references)
         return True
 

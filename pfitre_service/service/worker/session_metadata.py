@@ -24,16 +24,17 @@ def status_fields(
     know besides the engine's warnings."""
     if engine is None:
         return {"frames_used": 0}
+    frames = engine.projections.active
     row = {} if progress is None else asdict(progress)
     return {
-        "frames_used": engine.used,
-        "frames_unusable": engine.unusable,
-        "frames_damaged": len(engine.damaged),
+        "frames_used": frames.used,
+        "frames_unusable": frames.unusable,
+        "frames_damaged": len(frames.damaged),
         "revision": revision,
-        "prior": engine.prior_name,
-        "weights_sha256": engine.weights_sha256,
+        "prior": engine.in_view.prior_name,
+        "weights_sha256": engine.in_view.weights_sha256,
         "device": str(engine.device),
-        "calibration": of_detector(engine.calibration, settings.preprocess).document(),
+        "calibration": of_detector(frames.calibration, settings.preprocess).document(),
         "warnings": [*notes, *engine.warnings][:50],
         "measurement": engine.parameters.measurement,
         "measurement_from": engine.measurement_from,
@@ -52,11 +53,12 @@ def status_fields(
 
 def final_reason(engine: Engine, how: str) -> str:
     """How many projections were used, and `how` the scan ended."""
-    damaged = len(engine.damaged)
-    left_out = f", {damaged} damaged in the store and left out ({_named(engine.damaged)})" if damaged else ""
-    left_out += f", {engine.unusable - damaged} left out as unusable" if engine.unusable > damaged else ""
-    left_out += f", {len(engine.withdrawn)} withdrawn" if engine.withdrawn else ""
-    return f"{engine.used} of {engine.stored} projections used{left_out}; {how}"
+    frames, withdrawn = engine.projections.active, engine.projections.withdrawn
+    damaged = len(frames.damaged)
+    left_out = f", {damaged} damaged in the store and left out ({_named(frames.damaged)})" if damaged else ""
+    left_out += f", {frames.unusable - damaged} left out as unusable" if frames.unusable > damaged else ""
+    left_out += f", {len(withdrawn)} withdrawn" if withdrawn else ""
+    return f"{frames.used} of {frames.stored} projections used{left_out}; {how}"
 
 
 def _named(damaged: Mapping[int, str]) -> str:

@@ -21,6 +21,10 @@ from pfitre_service.twin.beamlines.raster_sample import raster_sample
 from pfitre_service.twin.project import project
 
 
+def frames_of(engine):
+    return engine.projections.active
+
+
 def until_final(engine):
     steps = []
     while engine.phase != "final":
@@ -122,7 +126,7 @@ def test_without_a_prior_the_result_is_the_physics(geometry, batch):
     engine.close()
     last = until_final(engine)[-1]
     volumes = engine.volumes()
-    assert engine.prior_name == "none"
+    assert engine.in_view.prior_name == "none"
     assert (volumes.volume == volumes.physics).all()
     assert not volumes.prior_gap.any()
     assert last.heldout_error == last.heldout_error_physics
@@ -147,7 +151,11 @@ def test_a_frame_that_cannot_be_used_is_left_out_and_named(engine, batch, integr
     spoilt = integrals.copy()
     spoilt[7] = np.nan
     engine.add(batch(images=spoilt))
-    assert (engine.stored, engine.used, engine.unusable) == (len(angles), len(angles) - 1, 1)
+    assert (frames_of(engine).stored, frames_of(engine).used, frames_of(engine).unusable) == (
+        len(angles),
+        len(angles) - 1,
+        1,
+    )
     assert next(iter(engine.warnings)).startswith("projection 7 was left out: 100% of the pixels")
     assert np.isfinite(engine.preview()).all()
 
@@ -169,15 +177,15 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     assert len(late.warnings) == 2
     late.set_references(references)
     assert len(late.warnings) == 2  # the old frames serve until the new ones have caught up
-    assert late.reprocess_from == 0
+    assert late.projections.reprocess_from == 0
     late.reprocess(batch(0, 10, images=images))
     late.step()
-    assert late.reprocess_from == 10
+    assert late.projections.reprocess_from == 10
     late.reprocess(batch(10, images=images))
-    assert late.reprocess_from is None
+    assert late.projections.reprocess_from is None
     assert not late.warnings
     np.testing.assert_allclose(late.preview(), early.preview(), atol=1e-5)
-    assert (late.stored, late.used) == (early.stored, early.used)
+    assert (frames_of(late).stored, frames_of(late).used) == (frames_of(early).stored, frames_of(early).used)
 
 
 @pytest.mark.parametrize(("prior", "heldout_every"), [("none", 8), ("tv", 0), ("tv", 8), ("auto", 8)])
@@ -275,25 +283,25 @@ def test_the_axis_is_found_as_the_angles_grow_and_the_volume_goes_on(geometry, h
     looked_at = []
     for first in range(0, 30, 5):
         engine.add(FrameBatch("projection", first, rows[first : first + 5], angles[first : first + 5]))
-        before = engine.calibration.angles
+        before = frames_of(engine).calibration.angles
         engine.calibrate()
-        while engine.reprocess_from is not None:
-            row = engine.reprocess_from
+        while engine.projections.reprocess_from is not None:
+            row = engine.projections.reprocess_from
             revision = engine.step().revision
             engine.reprocess(FrameBatch("projection", row, rows[row : row + 3], angles[row : row + 3]))
             assert engine.revision == revision  # no step is lost
-        if engine.calibration.angles != before:
-            looked_at.append(engine.calibration.angles)
+        if frames_of(engine).calibration.angles != before:
+            looked_at.append(frames_of(engine).calibration.angles)
     engine.calibrate(at_last=True)
     assert looked_at == [10, 15, 25]
-    while engine.reprocess_from is not None:
+    while engine.projections.reprocess_from is not None:
         engine.reprocess(FrameBatch("projection", 0, rows, angles))
         engine.calibrate(at_last=True)
-    assert engine.calibration.angles == 30
-    assert engine.calibration.axis_origin == "found"
-    assert engine.geometry.axis == pytest.approx(17.0, abs=0.3)
-    assert engine.stored == engine.used == 30
-    straight = Engine(replace(geometry, axis=engine.geometry.axis), found_axis())
+    assert frames_of(engine).calibration.angles == 30
+    assert frames_of(engine).calibration.axis_origin == "found"
+    assert frames_of(engine).geometry.axis == pytest.approx(17.0, abs=0.3)
+    assert frames_of(engine).stored == frames_of(engine).used == 30
+    straight = Engine(replace(geometry, axis=frames_of(engine).geometry.axis), found_axis())
     straight.add(FrameBatch("projection", 0, rows, angles))
     np.testing.assert_allclose(engine.preview(), straight.preview(), atol=1e-5)
 
@@ -308,8 +316,8 @@ def test_at_last_the_axis_is_found_as_if_nothing_had_been_found_before(geometry,
         engine.add(FrameBatch("projection", 0, rows, angles))
         engine.calibrate(at_last=True)
         engine.reprocess(FrameBatch("projection", 0, rows, angles))
-    assert fresh.calibration == resumed.calibration
-    assert fresh.calibration.axis == pytest.approx(17.0, abs=0.3)
+    assert frames_of(fresh).calibration == frames_of(resumed).calibration
+    assert frames_of(fresh).calibration.axis == pytest.approx(17.0, abs=0.3)
 
 
 def hxn_scan(maps, degrees, *, wrong=None):
@@ -331,12 +339,12 @@ def hxn_scan(maps, degrees, *, wrong=None):
         if row == 20:
             engine.withdraw(rows(wrong, wrong + 1))
         engine.calibrate()
-        if engine.reprocess_from is not None:
+        if engine.projections.reprocess_from is not None:
             engine.reprocess(rows(0, row + 1))
         engine.step()
-        axes.append(engine.calibration.axis)
+        axes.append(frames_of(engine).calibration.axis)
     engine.calibrate(at_last=True)
-    if engine.reprocess_from is not None:
+    if engine.projections.reprocess_from is not None:
         engine.reprocess(rows(0, len(maps)))
     engine.close()
     until_final(engine)
@@ -348,8 +356,8 @@ def test_a_wrong_map_that_was_withdrawn_leaves_no_trace_in_axis_or_volume():
     clean, _ = hxn_scan(sample.maps["Fe"], sample.angles)
     redone, axes = hxn_scan(sample.maps["Fe"], sample.angles, wrong=3)
     assert max(abs(axis - 23.5) for axis in axes) > 1  # it did harm while it was in
-    assert clean.calibration.axis == redone.calibration.axis == 23.5
-    assert clean.used == redone.used == 20
+    assert frames_of(clean).calibration.axis == frames_of(redone).calibration.axis == 23.5
+    assert frames_of(clean).used == frames_of(redone).used == 20
     assert distance(redone.volumes().volume, clean.volumes().volume) < 1e-3
 
 
@@ -382,14 +390,18 @@ def test_withdrawn_projections_leave_no_trace(geometry, batch, phase):
     in_phase(engine, phase)
     engine.withdraw(batch(3, 6))  # 4 is held out
     engine.withdraw(batch(5, 6))
-    without.exclude([3, 4, 5])
+    without.projections.exclude([3, 4, 5])
     without.add(batch())
-    assert (engine.stored, engine.used) == (without.stored, without.used) == (26, 23)
+    assert (
+        (frames_of(engine).stored, frames_of(engine).used)
+        == (frames_of(without).stored, frames_of(without).used)
+        == (26, 23)
+    )
     volumes = [one.preview() / one.preview().max() for one in (engine, without)]  # the scale is the solver's angles'
     np.testing.assert_allclose(*volumes, atol=1e-4)
     for one in (engine, without):
         one.close()
-        if one.reprocess_from is not None:
+        if one.projections.reprocess_from is not None:
             one.reprocess(batch())
         until_final(one)
     assert distance(engine.volumes().volume, without.volumes().volume) < 1e-4
@@ -401,12 +413,12 @@ def test_projections_withdrawn_while_frames_are_added_again_are_out_of_both(geom
     engine.set_references(None)
     engine.reprocess(batch(0, 10))
     engine.withdraw(batch(8, 12))
-    assert engine.used == 22
+    assert frames_of(engine).used == 22
     engine.reprocess(batch(10))
-    assert engine.used == 22
-    assert engine.reprocess_from is None
+    assert frames_of(engine).used == 22
+    assert engine.projections.reprocess_from is None
     only = Engine(geometry, engine.parameters)
-    only.exclude(range(8, 12))
+    only.projections.exclude(range(8, 12))
     only.add(batch())
     np.testing.assert_allclose(engine.preview(), only.preview(), atol=1e-5)
 
@@ -416,7 +428,11 @@ def test_an_unusable_projection_that_is_withdrawn_is_not_counted_twice(engine, b
     spoilt[7] = np.nan
     engine.add(batch(images=spoilt))
     engine.withdraw(batch(7, 8, images=spoilt))
-    assert (engine.unusable, engine.used, engine.withdrawn) == (0, 25, {7})
+    assert (frames_of(engine).unusable, frames_of(engine).used, engine.projections.withdrawn) == (
+        0,
+        25,
+        {7},
+    )
 
 
 def test_nothing_is_added_again_that_is_not_wanted(engine, batch):
@@ -443,11 +459,15 @@ def test_a_damaged_projection_is_left_out_and_named_and_the_rest_is_as_without_i
     given = EngineParameters(device="cpu", heldout_every=0)
     engine, without = Engine(geometry, given), Engine(geometry, given)
     engine.add(damaged(batch(), 4))
-    without.exclude([4])
+    without.projections.exclude([4])
     without.add(batch())
     np.testing.assert_array_equal(engine.preview(), without.preview())
-    assert (engine.used, engine.unusable, engine.stored) == (without.used, 1, without.stored)
-    assert engine.damaged == {4: "run 1, seq_num 5: gone"}
+    assert (frames_of(engine).used, frames_of(engine).unusable, frames_of(engine).stored) == (
+        frames_of(without).used,
+        1,
+        frames_of(without).stored,
+    )
+    assert frames_of(engine).damaged == {4: "run 1, seq_num 5: gone"}
     assert next(iter(engine.warnings)) == "projection 4 was left out: run 1, seq_num 5: gone"
     assert engine.findings == without.findings
 
@@ -457,14 +477,18 @@ def test_a_damaged_projection_may_be_withdrawn_whenever_it_was_damaged(geometry,
     before, after, without = (Engine(geometry, given) for _ in range(3))
     before.add(damaged(batch(), 4))
     before.withdraw(damaged(batch(4, 5), 4))
-    assert before.reprocess_from is None
-    assert (before.unusable, before.damaged) == (0, {})
+    assert before.projections.reprocess_from is None
+    assert (frames_of(before).unusable, frames_of(before).damaged) == (0, {})
     after.add(batch())  # it was whole then, and is in
     after.withdraw(damaged(batch(4, 5), 4))
-    assert after.reprocess_from == 0
+    assert after.projections.reprocess_from == 0
     after.reprocess(damaged(batch(), 4))
-    without.exclude([4])
+    without.projections.exclude([4])
     without.add(batch())
     for engine in (before, after):
         np.testing.assert_allclose(engine.preview(), without.preview(), atol=1e-6)
-        assert (engine.used, engine.withdrawn, engine.damaged) == (without.used, {4}, {})
+        assert (frames_of(engine).used, engine.projections.withdrawn, frames_of(engine).damaged) == (
+            frames_of(without).used,
+            {4},
+            {},
+        )

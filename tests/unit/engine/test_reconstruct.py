@@ -139,6 +139,41 @@ def test_counts_without_references_are_reconstructed_with_warnings(integrals, an
     assert len(result.warnings) == 2
 
 
+def test_a_masked_part_of_the_detector_may_hold_anything(integrals, angles, truth):
+    options = {"axis": 15.5, "prior": "tv", "iterations": 4, "device": "cpu"}
+    counts = np.ones(integrals.shape[1:])
+    counts[:, 20:22] = 0
+    whole, unmasked = reconstruct(integrals, angles, **options), np.where(counts > 0, integrals, 2 * integrals.max())
+    masked = reconstruct(unmasked, angles, ray_weights=counts, **options)
+    others = reconstruct(np.where(counts > 0, integrals, -integrals.max()), angles, ray_weights=counts, **options)
+    np.testing.assert_allclose(masked.volume, others.volume, atol=1e-4 * truth.max())
+    assert np.linalg.norm(masked.volume - truth) < 1.5 * np.linalg.norm(whole.volume - truth)
+    believed = reconstruct(unmasked, angles, **options)
+    assert np.linalg.norm(believed.volume - truth) > 4 * np.linalg.norm(masked.volume - truth)
+    assert np.isfinite(masked.expected_error).all()
+
+
+def test_which_rays_do_not_count_may_differ_from_angle_to_angle(integrals, angles, truth):
+    options = {"iterations": 4, "device": "cpu"}  # with the network
+    spoilt = np.random.default_rng(5).random(integrals.shape) < 0.15
+    values = np.where(spoilt, 1.5 * integrals.max(), integrals)
+    whole, masked = (
+        reconstruct(integrals, angles, **options),
+        reconstruct(values, angles, ray_weights=~spoilt, **options),
+    )
+    assert masked.prior == whole.prior != "tv"
+    assert np.linalg.norm(masked.volume - truth) < 1.2 * np.linalg.norm(whole.volume - truth)
+    assert masked.heldout_error < 1.3 * whole.heldout_error
+
+
+def test_rays_that_all_count_one_change_nothing(integrals, angles):
+    plain = reconstruct(integrals, angles, prior="tv", iterations=4, device="cpu")
+    weighted = reconstruct(
+        integrals, angles, ray_weights=np.ones(integrals.shape), prior="tv", iterations=4, device="cpu"
+    )
+    assert np.linalg.norm(weighted.volume - plain.volume) < 0.01 * np.linalg.norm(plain.volume)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -151,6 +186,12 @@ def test_counts_without_references_are_reconstructed_with_warnings(integrals, an
         ({"axis": 1000.0}, "rotation axis"),
         ({"projections": np.zeros((0, 8, 32)), "angles": np.zeros(0)}, "at least 2 usable projections"),
         ({"projections": np.full((26, 8, 32), np.nan)}, "got 0 usable of 26"),
+        (
+            {"ray_weights": np.ones((26, 8, 31))},
+            r"\(26, 8, 32\), or \(row, column\).*got float64 of shape \(26, 8, 31\)",
+        ),
+        ({"ray_weights": np.full((8, 32), -1)}, "finite, and zero or positive"),
+        ({"ray_weights": np.zeros((8, 32))}, "got 0 usable of 26"),
     ],
 )
 def test_what_cannot_be_reconstructed_is_explained(integrals, angles, change, said):
