@@ -31,7 +31,29 @@ _ATTEMPTS = 3
 
 
 def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: str) -> xarray.DataArray:
-    """See `Client.open_volume`."""
+    """One array of a tomogram with coordinates and provenance; see `Client.open_volume`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    name
+        Which of its arrays.
+    lazy
+        Whether slabs are fetched only when they are computed.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (z, y, x) float32.
+
+    Raises
+    ------
+    StoreMissingError
+        There is no such tomogram, or no such array yet.
+    """
     if lazy:
         stored = _stored(reader, name)
         values = _dask_array(stored)
@@ -51,7 +73,27 @@ def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: st
 
 
 def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: str) -> xarray.DataArray:
-    """See `Client.open_projections`."""
+    """The stored projections with coordinates and provenance; see `Client.open_projections`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    summary
+        Its metadata, and which of its frames were withdrawn.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (angle, row, column) in the detector's dtype.
+
+    Raises
+    ------
+    StoreMissingError
+        No projection is stored yet.
+    """
     batches = list(reader.batches("projection"))
     if not batches:
         raise StoreMissingError(f"tomogram {reader.key}: no projection is stored yet")

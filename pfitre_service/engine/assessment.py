@@ -29,6 +29,7 @@ class Statement:
     """Numbers are NaN where nothing was measured."""
 
     sentence: str
+    """What was measured, what was inferred and how large the errors are, in words."""
     measured: tuple[tuple[float, float], ...]
     """Ranges of degrees, modulo 180, that were measured (`recon.directions.measured_ranges`)."""
     heldout_error: float
@@ -65,10 +66,28 @@ class QualityMaps:
     maps: dict[str, Tensor]
     """`expected_error`, `inferred` and `prior_gap`: (z, y, x) float32 in the volume's own unit."""
     statement: Statement
+    """The same in numbers and words."""
 
 
 def assess(accumulation: Accumulators, solver: PfitreSolver, heldout_error: float, noise_floor: float) -> QualityMaps:
-    """Of the volume as it is now. `heldout_error`, `noise_floor`: as they were last measured, NaN if never."""
+    """How far the volume may be believed, as it is now.
+
+    Parameters
+    ----------
+    accumulation
+        The frames that are in.
+    solver
+        At work on them.
+    heldout_error
+        ||A x - y|| / ||y|| as it was last measured; NaN if never.
+    noise_floor
+        The same of a perfect volume; NaN if never measured.
+
+    Returns
+    -------
+    QualityMaps
+        Maps and statement.
+    """
     transfer, x, z = unmeasured(accumulation.solved), solver.x, solver.z
     gap, inferred, missing = (z - x).abs(), inferred_part(transfer, x), missing_share(transfer)
     expected, outside = shipped_error_model().expected(Evidence(x, solver.physics.x, gap, inferred), missing)

@@ -34,7 +34,9 @@ class FrameEvidence(Protocol):
     values: dict[int, FrameValues]
     """What each frame says by itself, by its row in the store."""
     references: References | None
+    """Flats and darks in use."""
     measurement: Measurement
+    """What images are taken to hold."""
     measurement_said: bool
     """Whether a person or a document said so."""
 
@@ -45,7 +47,18 @@ class FrameEvidence(Protocol):
 
 
 def examine(frames: FrameEvidence) -> tuple[Finding, ...]:
-    """Everything that speaks against these frames, the fatal first."""
+    """Everything that speaks against frames.
+
+    Parameters
+    ----------
+    frames
+        Of one tomogram.
+
+    Returns
+    -------
+    tuple[Finding, ...]
+        The fatal first.
+    """
     sample, angles, _ = frames.sample()
     rows = sample.numpy()
     found = (
@@ -57,7 +70,20 @@ def examine(frames: FrameEvidence) -> tuple[Finding, ...]:
 
 
 def contradicted(findings: tuple[Finding, ...], measurement: Measurement) -> Measurement | None:
-    """What the values tell the images to hold, where that is not the `measurement` that they were taken for."""
+    """What the values tell the images to hold.
+
+    Parameters
+    ----------
+    findings
+        Of the frames.
+    measurement
+        What they were taken to hold.
+
+    Returns
+    -------
+    Measurement | None
+        None where that is not contradicted.
+    """
     return other_than(measurement) if any(finding.name == CONTRADICTED for finding in findings) else None
 
 
@@ -69,7 +95,20 @@ class Examination:
         self._findings: tuple[Finding, ...] = ()
 
     def findings(self, frames: FrameEvidence, *, at_last: bool = False) -> tuple[Finding, ...]:
-        """Of `frames`; looked at anew when they are others, have grown by a quarter or lost some, or `at_last`."""
+        """Of the frames; looked at anew when they are others, have grown by a quarter or lost some, or `at_last`.
+
+        Parameters
+        ----------
+        frames
+            Of one tomogram.
+        at_last
+            Whether they are looked at anew in any case.
+
+        Returns
+        -------
+        tuple[Finding, ...]
+            The fatal first.
+        """
         if self._is_due(frames, at_last=at_last):
             self._of, self._findings = (id(frames), len(frames.values)), examine(frames)
         return self._findings
@@ -84,7 +123,18 @@ class Examination:
 
 
 def refuse(findings: tuple[Finding, ...]) -> None:
-    """Raises InputError with all that is fatal, if anything is."""
+    """Refuses a scan of which no right volume can come.
+
+    Parameters
+    ----------
+    findings
+        Of the scan.
+
+    Raises
+    ------
+    InputError
+        One of them is fatal; says all that are.
+    """
     fatal = [str(finding) for finding in findings if finding.fatal]
     if fatal:
         raise InputError("; ".join(fatal))

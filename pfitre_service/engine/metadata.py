@@ -13,6 +13,11 @@ from pfitre_service.model import HeldOut
 def engine_metadata(engine: Engine) -> dict[str, Any]:
     """Fields of a tomogram's metadata (docs/reference/catalogue.md), by name.
 
+    Parameters
+    ----------
+    engine
+        That made the volume.
+
     Returns
     -------
     dict

@@ -52,7 +52,9 @@ class Reconstruction:
     calibration: Calibration
     """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
     prior: str
+    """Name of the prior in use at the end."""
     warnings: tuple[str, ...]
+    """What a person should know, each once."""
     findings: tuple[Finding, ...]
     """What speaks against the scan; each stands in `warnings` too."""
     metadata: Mapping[str, Any]

@@ -36,7 +36,15 @@ _REPORT_HEADERS = {
 
 
 def add_downloads(app: FastAPI, url: str) -> None:
-    """Add the routes to the server that answers at `url`. Call it before the page is mounted on `/view`."""
+    """Adds the routes. Call it before the page is mounted on `/view`.
+
+    Parameters
+    ----------
+    app
+        The server.
+    url
+        At which it answers.
+    """
     turns = threading.BoundedSemaphore(_AT_A_TIME)
 
     # Plain functions: they run in threads, and the loop goes on to answer what they read from this server.
@@ -62,7 +70,22 @@ def add_downloads(app: FastAPI, url: str) -> None:
 
 
 def file_name(tomogram: Tomogram, suffix: str, array: ResultName | None) -> str:
-    """Sample or scan, and the beginning of the uid: letters, digits, dots and dashes alone."""
+    """Sample or scan, and the beginning of the uid: letters, digits, dots and dashes alone.
+
+    Parameters
+    ----------
+    tomogram
+        That is downloaded.
+    suffix
+        Of the format.
+    array
+        The one array that is downloaded; None for all.
+
+    Returns
+    -------
+    str
+        Name without a folder.
+    """
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", tomogram.name).strip("-.")[:60]
     return "-".join(part for part in (name, tomogram.id[:8], array or "") if part) + suffix
 

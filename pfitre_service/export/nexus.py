@@ -33,7 +33,17 @@ _LONG_NAMES = {
 
 
 def write_nexus(path: Path, tomogram: Tomogram, on_slices: Callable[[int], None]) -> None:
-    """Writes an HDF5 file; `on_slices` is told after each slab how many slices more are written."""
+    """Writes an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is written.
+    on_slices
+        Told after each slab how many slices more are written.
+    """
     document = provenance.provenance(tomogram)
     with h5py.File(path, "w") as file:
         file.attrs["default"] = "entry"

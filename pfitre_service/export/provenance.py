@@ -25,7 +25,18 @@ _STATED = (
 
 
 def provenance(tomogram: Tomogram) -> dict[str, Any]:
-    """A document of JSON values alone; what is not known is null."""
+    """Where a tomogram comes from and how far it may be believed.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    dict[str, Any]
+        JSON values alone; what is not known is null.
+    """
     told = tomogram.metadata
     document = {
         "tomogram": tomogram.id,
@@ -58,7 +69,18 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
 
 
 def warnings(tomogram: Tomogram) -> list[str]:
-    """What a person must know before the exported arrays are used."""
+    """What a person must know before the exported arrays are used.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    list[str]
+        Sentences; none for a final tomogram.
+    """
     if tomogram.is_final:
         return []
     state = tomogram.metadata.get("status") or "unknown"
@@ -69,7 +91,18 @@ def warnings(tomogram: Tomogram) -> list[str]:
 
 
 def unit(tomogram: Tomogram) -> str:
-    """Of a voxel's value, in words."""
+    """Unit of a voxel's value.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    str
+        In words.
+    """
     if tomogram.metadata.get("measurement") == "line_integral":
         return "measured quantity per pixel"
     return "attenuation per pixel"

@@ -26,10 +26,18 @@ IMAGEJ_BYTES = (4 << 30) - (64 << 20)
 def write_tiff(
     path: Path, tomogram: Tomogram, on_slices: Callable[[int], None], *, imagej_bytes: int = IMAGEJ_BYTES
 ) -> None:
-    """Writes a TIFF; `on_slices` is told after each slab how many slices more are written.
+    """Writes a TIFF.
 
-    Args:
-        imagej_bytes: larger stacks become BigTIFF.
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is written.
+    on_slices
+        Told after each slab how many slices more are written.
+    imagej_bytes
+        Larger stacks become BigTIFF.
     """
     document = strict_json(provenance.provenance(tomogram), "the record")
     small = 4 * math.prod(tomogram.shape) <= imagej_bytes

@@ -26,9 +26,16 @@ Serializer = Callable[..., Awaitable[Any]]
 
 
 def add_formats(app: FastAPI, url: str, api_key: str) -> None:
-    """Add the formats to the Tiled server `app`, which answers at `url`. Other containers keep what Tiled has.
+    """Adds the formats. Other containers keep what Tiled has.
 
-    Tiled has checked that who asks may read the tomogram; `api_key` reads it then.
+    Parameters
+    ----------
+    app
+        The Tiled server.
+    url
+        At which it answers.
+    api_key
+        Reads the tomogram, after Tiled has checked that who asks may.
     """
     registry = app.state.formats
     # Tiled's client takes the names h5, zip and tif for them, too.

@@ -28,11 +28,37 @@ class Slices(Protocol):
         ...
 
     def read(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Slices `first` to `stop` (not included)."""
+        """Some slices.
+
+        Parameters
+        ----------
+        first
+            First slice.
+        stop
+            The one after the last.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x) float32.
+        """
         ...
 
     def cut(self, axis: int, place: int) -> NDArray[np.float32]:
-        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y)."""
+        """One slice along any axis.
+
+        Parameters
+        ----------
+        axis
+            0, 1 or 2: z, y or x.
+        place
+            Index along it.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (y, x), (z, x) or (z, y) float32.
+        """
         ...
 
 
@@ -45,13 +71,42 @@ class SlicesInMemory:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(z, y, x)."""
         depth, height, width = self.values.shape
         return depth, height, width
 
     def read(self, first: int, stop: int) -> NDArray[np.float32]:
+        """Some slices.
+
+        Parameters
+        ----------
+        first
+            First slice.
+        stop
+            The one after the last.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x) float32, a view.
+        """
         return self.values[first:stop]
 
     def cut(self, axis: int, place: int) -> NDArray[np.float32]:
+        """One slice along any axis.
+
+        Parameters
+        ----------
+        axis
+            0, 1 or 2: z, y or x.
+        place
+            Index along it.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (y, x), (z, x) or (z, y) float32.
+        """
         return np.asarray(self.values.take(place, axis))
 
 
@@ -60,6 +115,7 @@ class Tomogram:
     """One tomogram at one moment."""
 
     id: str
+    """Its name in the catalogue."""
     arrays: Mapping[str, Slices]
     """Of one shape; the main one first: volume, and what there is of physics and expected_error."""
     metadata: Mapping[str, Any]
@@ -67,6 +123,7 @@ class Tomogram:
     revision: int
     """Of the main array."""
     progress: Sequence[Progress] = ()
+    """Rows of `progress`, oldest first."""
     angles: Sequence[float] = ()
     """Degrees of the stored projections, in their order."""
     withdrawn: frozenset[int] = field(default_factory=frozenset)
@@ -80,6 +137,7 @@ class Tomogram:
 
     @property
     def main(self) -> Slices:
+        """The main array."""
         return next(iter(self.arrays.values()))
 
     @property
@@ -100,6 +158,7 @@ class Tomogram:
 
     @property
     def is_final(self) -> bool:
+        """Whether nothing more will come of it."""
         return self.metadata.get("status") == "final"
 
     @property
@@ -111,7 +170,18 @@ class Tomogram:
         return printable(str(sample or unnamed), _NAME)
 
     def held_out(self, place: int) -> bool:
-        """Whether the solver did not see the projection at this place while the error was measured."""
+        """Whether the solver did not see a projection while the error was measured.
+
+        Parameters
+        ----------
+        place
+            In `angles`.
+
+        Returns
+        -------
+        bool
+            False where none were held out.
+        """
         rule = self.metadata.get("heldout")
         return rule is not None and place % rule["every"] == rule["first"]
 
@@ -126,17 +196,52 @@ class Tomogram:
 
 
 def slab_depth(shape: tuple[int, int, int]) -> int:
-    """Slices that are held in memory at a time."""
+    """Slices that are held in memory at a time.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x).
+
+    Returns
+    -------
+    int
+        One at least.
+    """
     return max(1, min(shape[0], _SLAB_SLICES, _SLAB_BYTES // (4 * shape[1] * shape[2])))
 
 
 def slabs(array: Slices) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(first slice, slices) from the first to the last."""
+    """An array slab by slab.
+
+    Parameters
+    ----------
+    array
+        To be read.
+
+    Yields
+    ------
+    tuple[int, NDArray[np.float32]]
+        First slice, and (z, y, x) float32.
+    """
     depth = slab_depth(array.shape)
     for first in range(0, array.shape[0], depth):
         yield first, array.read(first, min(first + depth, array.shape[0]))
 
 
 def last_measured(rows: Sequence[Progress], name: str) -> float | None:
-    """The newest value of a column of `progress` that is a measurement."""
+    """The newest value of a column of `progress` that is a measurement.
+
+    Parameters
+    ----------
+    rows
+        Oldest first.
+    name
+        Of the column.
+
+    Returns
+    -------
+    float | None
+        None where there is none.
+    """
     return next((float(value) for row in reversed(rows) if (value := getattr(row, name)) > 0), None)

@@ -92,8 +92,30 @@ def to_line_integrals(
     a binned pixel weighs the mean of its parts.
 
     Frames with too many bad pixels, without beam, or with one value everywhere, are marked unusable. Memory: up to
-    about one and a half times the region of interest, beside it. Raises InputError when images are not real numbers in
-    three dimensions or do not fit the references or the region.
+    about one and a half times the region of interest, beside it.
+
+    Parameters
+    ----------
+    images
+        (angle, row, column) of any real dtype: counts, or line integrals.
+    references
+        Flats and darks of the same detector region; None for none.
+    parameters
+        How each step is done.
+    measurement
+        What the images hold.
+    ray_weights
+        (angle, row, column), zero or positive, what each pixel counts; None for one.
+
+    Returns
+    -------
+    LineIntegrals
+        Line integrals with weights, what was repaired, and what there is to say of them.
+
+    Raises
+    ------
+    InputError
+        The images are not real numbers in three dimensions, or do not fit the references or the region.
     """
     references = references or _NONE
     counts = measurement == "transmission"

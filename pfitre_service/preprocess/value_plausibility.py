@@ -54,13 +54,35 @@ class FrameValues:
 
 
 def other_than(measurement: Measurement) -> Measurement:
-    """The other thing that images may hold."""
+    """The other thing that images may hold.
+
+    Parameters
+    ----------
+    measurement
+        One of the two.
+
+    Returns
+    -------
+    Measurement
+        The other one.
+    """
     return "line_integral" if measurement == "transmission" else "transmission"
 
 
 def dead_columns(rows: NDArray[np.float32]) -> Iterator[Finding]:
-    """Of a few slices of every projection, line integrals (angle, slices, columns): columns that never change, between
-    columns that hold sample. A gap in the sample does not stay at one column while it turns."""
+    """Columns that never change, between columns that hold sample. A gap in the sample does not stay at one column
+    while it turns.
+
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32 line integrals, a few slices of every projection.
+
+    Yields
+    ------
+    Finding
+        At most one, that names the columns.
+    """
     if len(rows) < _FEWEST:
         return
     still = np.ptp(rows, axis=(0, 1)) == 0
@@ -87,7 +109,24 @@ def dead_columns(rows: NDArray[np.float32]) -> Iterator[Finding]:
 def value_findings(
     frames: Mapping[int, FrameValues], references: References | None, measurement: Measurement, *, said: bool
 ) -> Iterator[Finding]:
-    """Doubts about frames, by their row in the store. said: whether a person or a document said what they hold."""
+    """Doubts about the values of frames and references.
+
+    Parameters
+    ----------
+    frames
+        What each projection says by itself, by its row in the store.
+    references
+        Flats and darks; None for none.
+    measurement
+        What the frames are taken to hold.
+    said
+        Whether a person or a document said so.
+
+    Yields
+    ------
+    Finding
+        One doubt each.
+    """
     counts = measurement == "transmission"
     if counts and references is not None:
         yield from _of_references(references)
@@ -206,7 +245,18 @@ def _of_references(references: References) -> Iterator[Finding]:
 
 
 def in_words(rows: list[int]) -> str:
-    """Numbers as ranges, such as `3, 7-9`; the first eight of them."""
+    """Numbers as ranges, such as `3, 7-9`.
+
+    Parameters
+    ----------
+    rows
+        Numbers in any order.
+
+    Returns
+    -------
+    str
+        The first eight ranges, and whether there are more.
+    """
     ranges: list[list[int]] = []
     for row in sorted(rows):
         if ranges and row == ranges[-1][1] + 1:

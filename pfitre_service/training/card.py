@@ -25,13 +25,30 @@ class Machine:
     """What the training ran on, as far as its result and its time depend on it."""
 
     device: str
+    """Torch device, and its name."""
     threads: int
+    """Of torch."""
     cores: int
+    """Of the machine."""
     system: str
+    """Operating system and processor."""
     software: str
+    """Versions of this package, torch and Python."""
 
     @classmethod
     def from_device(cls, device: torch.device) -> Machine:
+        """This machine.
+
+        Parameters
+        ----------
+        device
+            That the training ran on.
+
+        Returns
+        -------
+        Machine
+            As it is now.
+        """
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         return cls(
             device=f"{device} ({name})",
@@ -47,12 +64,17 @@ class Facts:
     """What a card is written from."""
 
     name: str
+    """Of the weights."""
     plan: Plan
+    """What the training was."""
     machine: Machine
+    """What it ran on."""
     parameters: int
     """Of the network."""
     updates: int
+    """That were made."""
     samples: int
+    """Lessons that were learnt."""
     seconds: float
     """Spent on updates."""
     validations: Sequence[Validation]
@@ -60,7 +82,18 @@ class Facts:
 
 
 def write_card(facts: Facts) -> str:
-    """The card as Markdown."""
+    """The card of some weights.
+
+    Parameters
+    ----------
+    facts
+        What it is written from.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     recipe = facts.plan.recipe
     finished = "" if facts.updates >= recipe.updates else f" of {recipe.updates}: **the training was not finished**"
     sections = (

@@ -21,7 +21,20 @@ _DAMAGE = (RuntimeError, EOFError, LookupError, ValueError, TypeError, Attribute
 
 
 def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Replaces the file whole, or leaves it as it is and raises SettingsError."""
+    """Replaces the file whole, or leaves it as it is.
+
+    Parameters
+    ----------
+    state
+        Of the training, as `read_checkpoint` gives it back.
+    path
+        The file.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written.
+    """
     temporary = path.with_suffix(".part")
     try:
         with temporary.open("wb") as file:
@@ -39,9 +52,26 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state, on the CPU, which fits `network` and `optimiser`. Nothing in the file is run.
+    """The state of a training; nothing in the file is run.
 
-    Raises InputError for a file that is damaged, no checkpoint of a training, or one of another network.
+    Parameters
+    ----------
+    path
+        The file.
+    network
+        That the state must fit.
+    optimiser
+        That the state must fit.
+
+    Returns
+    -------
+    dict[str, Any]
+        On the CPU.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, no checkpoint of a training, or one of another network.
     """
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")

@@ -50,7 +50,9 @@ class Case:
     missing: float
     """Degrees."""
     data: NormalEquations
+    """Accumulators of the angles that the solver sees."""
     heldout: NormalEquations
+    """Accumulators of the others."""
     truth: Tensor
     """(slices, size, size) float32."""
 
@@ -60,9 +62,13 @@ class Validation:
     """Mean PSNR in dB at each of WEDGES; the peak is the largest value of the object."""
 
     updates: int
+    """After which it was made."""
     physics: tuple[float, ...]
+    """Of the data alone."""
     one_pass: tuple[float, ...]
+    """Of one pass of the network."""
     rounds: tuple[float, ...]
+    """Of the solver."""
     seconds: float
     """That the validation took."""
 
@@ -78,13 +84,50 @@ class Validation:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Validation:
-        """Raises KeyError, TypeError or ValueError for anything but what `as_json` gives."""
+        """Reads what `as_json` has written.
+
+        Parameters
+        ----------
+        document
+            One line of `validation.jsonl`.
+
+        Returns
+        -------
+        Validation
+            The validation.
+
+        Raises
+        ------
+        KeyError
+            A field is absent.
+        TypeError
+            A field is of another type.
+        ValueError
+            A field is no number.
+        """
         psnr = {name: tuple(float(value) for value in document[name]) for name in ("physics", "one_pass", "rounds")}
         return cls(updates=int(document["updates"]), seconds=float(document["seconds"]), **psnr)
 
 
 def make_cases(families: tuple[str, ...], *, size: int, objects: int, device: torch.device) -> tuple[Case, ...]:
-    """`objects` of the families in turn at each wedge; always the same for the same arguments."""
+    """Objects of the families in turn, at each wedge; always the same for the same arguments.
+
+    Parameters
+    ----------
+    families
+        Names of those that are held back.
+    size
+        Width of a slice in pixels.
+    objects
+        How many.
+    device
+        Where they shall lie.
+
+    Returns
+    -------
+    tuple[Case, ...]
+        One for each object and wedge.
+    """
     return tuple(
         _case(families[number % len(families)], number, missing, size, device)
         for number in range(objects)
@@ -93,7 +136,22 @@ def make_cases(families: tuple[str, ...], *, size: int, objects: int, device: to
 
 
 def validate(network: nn.Module, cases: Iterable[Case], updates: int) -> Validation:
-    """Figures of `network`, which answers in float32 and is left in evaluation mode."""
+    """Figures of a network.
+
+    Parameters
+    ----------
+    network
+        Answers in float32, and is left in evaluation mode.
+    cases
+        As `make_cases` gives them.
+    updates
+        After which it is made.
+
+    Returns
+    -------
+    Validation
+        Means over the objects.
+    """
     begin = time.perf_counter()
     found: dict[float, list[tuple[float, float, float]]] = {missing: [] for missing in WEDGES}
     for case in cases:

@@ -14,9 +14,32 @@ from pfitre_service.training.validation import Validation
 
 
 def export(trainer: Trainer, plan: Plan, validations: list[Validation], *, folder: Path, name: str) -> WeightsInfo:
-    """Writes the running average as NAME.safetensors (float16) and its card as NAME.md, and registers them in `folder`.
+    """Writes the running average as NAME.safetensors (float16) and its card as NAME.md, and registers them.
 
-    Raises SettingsError for a name or a folder that cannot be had, InputError for weights that are not finite.
+    Parameters
+    ----------
+    trainer
+        Whose average it is.
+    plan
+        What the training was.
+    validations
+        Oldest first.
+    folder
+        Where the files are written.
+    name
+        Of the weights.
+
+    Returns
+    -------
+    WeightsInfo
+        The entry.
+
+    Raises
+    ------
+    SettingsError
+        The name or the folder cannot be had.
+    InputError
+        The weights are not finite.
     """
     facts = Facts(
         name=name,
@@ -40,7 +63,25 @@ def export(trainer: Trainer, plan: Plan, validations: list[Validation], *, folde
 
 
 def check_free(name: str, folder: Path) -> str:
-    """The name, if weights in `folder` can have it. Raises SettingsError: before a training, not after its hours."""
+    """The name, if weights can have it: asked before a training, not after its hours.
+
+    Parameters
+    ----------
+    name
+        Of the weights.
+    folder
+        Where they will lie.
+
+    Returns
+    -------
+    str
+        The name itself.
+
+    Raises
+    ------
+    SettingsError
+        The package has such weights itself, or the name has another form.
+    """
     check_name(name)
     if folder.resolve() != PACKAGE_FOLDER.resolve() and any(
         info.name == name and info.source == "package" for info in available(folder)

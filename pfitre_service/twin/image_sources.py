@@ -21,13 +21,27 @@ class ImageSource(Protocol):
     """What the detector looks at."""
 
     shape: tuple[int, int]
+    """(rows, columns)."""
     dtype: np.dtype[Any]
+    """Of the images."""
     measurement: Measurement
+    """What the images hold: counts, or line integrals."""
     rotation_axis: float | None
     """Column of the rotation axis, where it is known."""
 
     def projection(self, angle: float) -> NDArray[Any]:
-        """(row, column) with the sample at `angle` degrees."""
+        """An image with the sample in the beam.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[Any]
+            (row, column).
+        """
         ...
 
     def flat(self) -> NDArray[Any]:
@@ -40,15 +54,39 @@ class ImageSource(Protocol):
 
 
 def look(source: ImageSource, *, angle: float, shutter: str, sample: str) -> NDArray[Any]:
-    """(row, column): what `source` shows with the stage at `angle` degrees, the shutter "open" or "closed", and the
-    sample "in" or "out"."""
+    """What a source shows.
+
+    Parameters
+    ----------
+    source
+        What there is to be seen.
+    angle
+        Degrees at which the stage stands.
+    shutter
+        "open" or "closed".
+    sample
+        "in" or "out".
+
+    Returns
+    -------
+    NDArray[Any]
+        (row, column).
+    """
     if shutter == "closed":
         return source.dark()
     return source.flat() if sample == "out" else source.projection(angle)
 
 
 class SimulatedScan:
-    """A phantom in the beam: the projection at any angle, as the detector would see it."""
+    """A phantom in the beam: the projection at any angle, as the detector would see it.
+
+    Parameters
+    ----------
+    sample
+        The phantom.
+    detector
+        What makes counts, or noisy line integrals, of its shadow.
+    """
 
     def __init__(self, sample: FineVolume, detector: Camera | FluorescenceDetector) -> None:
         self._sample = sample
@@ -59,12 +97,26 @@ class SimulatedScan:
         self.dtype: np.dtype[Any] = np.dtype(np.uint16 if isinstance(detector, Camera) else np.float32)
 
     def projection(self, angle: float) -> NDArray[Any]:
+        """An image with the sample in the beam.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[Any]
+            (row, column), counts or line integrals.
+        """
         return self._detector.projection(self._sample.project(angle))
 
     def flat(self) -> NDArray[Any]:
+        """(row, column), counts with beam and without sample."""
         return self._camera().flat()
 
     def dark(self) -> NDArray[Any]:
+        """(row, column), counts without beam."""
         return self._camera().dark()
 
     def _camera(self) -> Camera:
@@ -74,9 +126,18 @@ class SimulatedScan:
 
 
 class RecordedScan:
-    """Projections that a beamline took, played at the stage's angle. They are line integrals and need no flats."""
+    """Projections that a beamline took, played at the stage's angle. They are line integrals and need no flats.
+
+    Parameters
+    ----------
+    recording
+        Projections and their angles.
+    rotation_axis
+        Column of the rotation axis; None where it is not known.
+    """
 
     measurement: Measurement = "line_integral"
+    """What the images hold."""
 
     def __init__(self, recording: Recording, *, rotation_axis: float | None = None) -> None:
         self._recording = recording
@@ -86,7 +147,23 @@ class RecordedScan:
         self.rotation_axis = rotation_axis
 
     def projection(self, angle: float) -> NDArray[Any]:
-        """The recorded projection at `angle`; raises InputError where none was recorded within 0.01 degrees."""
+        """The projection that was recorded at an angle, within 0.01 degrees.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[Any]
+            (row, column), line integrals.
+
+        Raises
+        ------
+        InputError
+            None was recorded there.
+        """
         distance = np.abs(self._recording.angles - angle)
         nearest = int(distance.argmin())
         if distance[nearest] > _SAME_ANGLE:
@@ -99,6 +176,13 @@ class RecordedScan:
         return projection
 
     def flat(self) -> NDArray[Any]:
+        """None: a recording has no flat and no dark field.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
         raise InputError("this recording holds line integrals: it has no flat or dark field to play")
 
     dark = flat

@@ -23,7 +23,17 @@ _LINGER_MS = 300
 
 
 class DocumentProxy:
-    """Binds both addresses at once (port 0 takes a free one; see `in_address`, `out_address`), forwards in `run`."""
+    """Binds both addresses at once, forwards in `run`. A context manager.
+
+    Parameters
+    ----------
+    in_address
+        host:port for publishers; port 0 takes a free one, see the attribute.
+    out_address
+        host:port for subscribers; port 0 takes a free one, see the attribute.
+    hwm
+        Messages that may wait in each socket.
+    """
 
     def __init__(
         self, in_address: str = "127.0.0.1:5567", out_address: str = "127.0.0.1:5568", *, hwm: int = 20_000
@@ -44,7 +54,13 @@ class DocumentProxy:
             raise
 
     def run(self, stop: threading.Event) -> None:
-        """Forward until `stop` is set; ends within a tenth of a second of it. Blocks; sockets stay bound."""
+        """Forwards until it is stopped. Blocks; sockets stay bound.
+
+        Parameters
+        ----------
+        stop
+            Ends it within a tenth of a second.
+        """
         logger.info("document proxy: publishers to %s, subscribers to %s", self.in_address, self.out_address)
         forwarded = 0
         while not stop.is_set():

@@ -71,8 +71,20 @@ _READINGS = (
 
 
 def geometry_findings(rows: NDArray[np.float32], angles: Angles) -> Iterator[Finding]:
-    """Doubts from a few slices of every projection, line integrals (angle, slices, columns), and the angles of these in
-    degrees. Costs a few sums over `rows`."""
+    """Doubts about angles and field of view; costs a few sums over `rows`.
+
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32 line integrals, a few slices of every projection.
+    angles
+        (angle,) float64 degrees.
+
+    Yields
+    ------
+    Finding
+        One doubt each.
+    """
     distinct = len(np.unique(np.round(np.remainder(angles, 360.0), 4)))
     if len(angles) > 2 and distinct == 1:
         yield Finding(
