@@ -16,6 +16,7 @@ from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.server.data_folder import ensure_api_key
 from pfitre_service.store.server.server import run_server
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 _COUNTER = itertools.count(1)
 
@@ -107,6 +108,14 @@ def catalog(server: Server, request: pytest.FixtureRequest) -> Iterator[Catalog]
     """Both ways in which frames are written and read; what comes of it is the same."""
     with server.catalog(beside=request.param == "beside the folder") as catalog:
         yield catalog
+
+
+@pytest.fixture(scope="session")
+def wire(server: Server) -> Iterator[TiledHttp]:
+    """Requests to the server itself: what it knows, and what interrupted writers leave behind."""
+    wire = TiledHttp(server.url, server.api_key)
+    yield wire
+    wire.close()
 
 
 @pytest.fixture
