@@ -24,10 +24,6 @@ logger = logging.getLogger(__name__)
 _NEWEST = 10
 """So many of the newest runs are looked at for new ones and, at the start, for those that have not ended."""
 _RETRY_S = 0.5
-_POLL_S = 0.5
-"""Between looks at what is not told of by a stream."""
-_SAFETY_S = 10.0
-"""Between looks at what is."""
 _GAP_S = 0.05
 _AGAIN_S, _SETTLED_S = 0.2, 1.0
 """Tiled tells of a table's rows before it stores them: it is looked at again until nothing was told for so long."""
@@ -110,11 +106,15 @@ class RunFollower:
 
 
 class LiveRuns:
-    """A catalogue whose new runs are followed. Belongs to one thread."""
+    """A catalogue whose new runs are followed. Belongs to one thread.
 
-    def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
+    poll_s, safety_s: seconds between looks at what no stream tells of, and at what one does.
+    """
+
+    def __init__(self, uri: str, readable: Callable[[str], bool], *, poll_s: float, safety_s: float) -> None:
         self._uri = uri
         self._readable = readable
+        self._poll_s, self._safety_s = poll_s, safety_s
         self._node: Any = None
         self._news: NodeSubscriptions | None = None
         self._known: set[str] | None = None
@@ -128,14 +128,14 @@ class LiveRuns:
         if news is None:
             return
         self._tell_how(news.is_live(path))
-        if is_due(news.latest_of(path), self._looked_at, time.monotonic(), told=news.is_live(path)):
+        if is_due(news.latest_of(path), self._looked_at, time.monotonic(), every_s=self._pause(news.is_live(path))):
             self._looked_at = time.monotonic()
             self._find_runs()
         for uid, follower in list(self._followed.items()):
             # That a run has stopped is told by the catalogue.
             latest = max(news.latest(follower.path), news.latest_of(path))
-            told = news.is_live(path) and news.all_live(follower.path)
-            if not is_due(latest, follower.looked_at, time.monotonic(), told=told):
+            pause = self._pause(news.is_live(path) and news.all_live(follower.path))
+            if not is_due(latest, follower.looked_at, time.monotonic(), every_s=pause):
                 continue
             follower.looked_at = time.monotonic()
             yield from follower.new_documents()
@@ -145,6 +145,10 @@ class LiveRuns:
             elif news.is_live(path):  # a server that streams
                 for node in follower.told_by:
                     news.listen(node)
+
+    def _pause(self, told: bool) -> float:
+        """Seconds between looks at something, by whether all that may change of it is told of now."""
+        return self._safety_s if told else self._poll_s
 
     def close(self) -> None:
         """Ends the connections."""
@@ -178,21 +182,21 @@ class LiveRuns:
 
     def _tell_how(self, streams: bool) -> None:
         if streams != self._streams:
-            how = "its stream tells" if streams else f"without a stream, looked at every {_POLL_S:g} s"
+            how = "its stream tells" if streams else f"without a stream, looked at every {self._poll_s:g} s"
             logger.info("following %s: %s", self._uri.partition("?")[0], how)
         self._streams = streams
 
 
-def is_due(news: float, looked_at: float, now: float, *, told: bool) -> bool:
+def is_due(news: float, looked_at: float, now: float, *, every_s: float) -> bool:
     """Whether it is time for another look, in seconds of one clock.
 
     Args:
         news: when something was told last.
         looked_at: when the last look began.
-        told: whether all that may change is told of now.
+        every_s: how long, without news, until the next look.
     """
     since = now - looked_at
-    if since >= (_SAFETY_S if told else _POLL_S):
+    if since >= every_s:
         return True
     if news >= looked_at:
         return since >= _GAP_S

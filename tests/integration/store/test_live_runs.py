@@ -15,7 +15,6 @@ from tiled.client import from_uri
 
 from pfitre_service.addresses import free_ports
 from pfitre_service.ingest import AddFrames, AddReferences, CloseTomogram, DocumentRules, TomogramAssembler
-from pfitre_service.ingest.sources import tiled_runs
 from pfitre_service.ingest.sources.tiled_runs import is_due
 from pfitre_service.ingest.sources.tiled_source import TiledSource
 from pfitre_service.testing.forms import FORMS
@@ -75,8 +74,8 @@ def silent_server(request, monkeypatch) -> Any:
     return request.getfixturevalue("own_server")
 
 
-def following(archive: Any) -> Follower:
-    return Follower(TiledSource(archive.uri, lambda path: False))
+def following(archive: Any, **pauses: float) -> Follower:
+    return Follower(TiledSource(archive.uri, lambda path: False, **pauses))
 
 
 def test_events_come_while_the_scan_runs_and_all_of_them_once(RE: RunEngine, archive, tmp_path):
@@ -105,12 +104,10 @@ def test_events_come_while_the_scan_runs_and_all_of_them_once(RE: RunEngine, arc
     assert (closed.exit_status, assembler.counts.duplicates, assembler.counts.missing) == ("success", 0, 0)
 
 
-def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, monkeypatch):
+def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path):
     never = 3600.0
-    monkeypatch.setattr(tiled_runs, "_POLL_S", never)
-    monkeypatch.setattr(tiled_runs, "_SAFETY_S", never)
     RE(FORMS["inline"].plan(expose(angles=2), tmp_path), TiledWriter(archive))
-    with following(archive) as follower:
+    with following(archive, poll_s=never, safety_s=never) as follower:
         follower.until(lambda: follower.source.counts.connected)
         given_before_the_next = []
 
@@ -128,21 +125,21 @@ def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("news", "looked_at", "now", "told", "due"),
+    ("news", "looked_at", "now", "every_s", "due"),
     [
-        (0.0, 100.0, 100.4, False, False),
-        (0.0, 100.0, 100.6, False, True),
-        (0.0, 100.0, 109.0, True, False),
-        (0.0, 100.0, 110.5, True, True),
-        (100.1, 100.0, 100.11, True, True),
-        (100.1, 100.0, 100.02, True, False),  # a burst of messages is one look
-        (99.9, 100.0, 100.1, True, False),
-        (99.9, 100.0, 100.3, True, True),  # what was told of may be stored by now
-        (98.9, 100.0, 100.3, True, False),
+        (0.0, 100.0, 100.4, 0.5, False),
+        (0.0, 100.0, 100.6, 0.5, True),
+        (0.0, 100.0, 109.0, 10.0, False),
+        (0.0, 100.0, 110.5, 10.0, True),
+        (100.1, 100.0, 100.11, 10.0, True),
+        (100.1, 100.0, 100.02, 10.0, False),  # a burst of messages is one look
+        (99.9, 100.0, 100.1, 10.0, False),
+        (99.9, 100.0, 100.3, 10.0, True),  # what was told of may be stored by now
+        (98.9, 100.0, 100.3, 10.0, False),
     ],
 )
-def test_a_look_is_due_after_news_and_now_and_then(news, looked_at, now, told, due):
-    assert is_due(news, looked_at, now, told=told) is due
+def test_a_look_is_due_after_news_and_now_and_then(news, looked_at, now, every_s, due):
+    assert is_due(news, looked_at, now, every_s=every_s) is due
 
 
 def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with(RE: RunEngine, archive, tmp_path):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from pfitre_service.prior import published_prior
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.published_prior import PublishedPrior
 
@@ -60,13 +59,12 @@ def test_equal_slices_stay_equal(prior, volume):
     assert torch.equal(answer[3], answer[0])
 
 
-def test_slabs_give_what_the_whole_gives(prior, volume, monkeypatch):
+def test_slabs_give_what_the_whole_gives(prior, volume):
     whole = prior(volume, 1.0)
     for at_once in (1, 3):
-        monkeypatch.setattr(published_prior, "_PIXELS_AT_ONCE", at_once * 400)
-        prior.network.most.clear()
-        assert torch.equal(prior(volume, 1.0), whole)
-        assert max(prior.network.most) == at_once
+        slab_by_slab = PublishedPrior(Bend(), "tried", pixels_at_once=at_once * 400)
+        assert torch.equal(slab_by_slab(volume, 1.0), whole)
+        assert max(slab_by_slab.network.most) == at_once
 
 
 @pytest.mark.parametrize("factor", [1000.0, 1e-6])
