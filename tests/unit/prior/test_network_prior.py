@@ -55,11 +55,6 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request):
-    return request.param
-
-
 @pytest.fixture
 def trained():
     torch.manual_seed(1)

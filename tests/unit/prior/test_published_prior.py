@@ -22,11 +22,6 @@ class Bend(nn.Module):
         return 2 * torch.tanh(pictures).mean(dim=1, keepdim=True)
 
 
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request):
-    return request.param
-
-
 @pytest.fixture
 def prior():
     return PublishedPrior(Bend(), "tried")

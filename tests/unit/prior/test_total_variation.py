@@ -17,17 +17,11 @@ from pfitre_service.prior.total_variation import (
 )
 
 SHAPES = [(4, 9, 10), (2, 12, 12), (1, 13, 12), (1, 1, 24)]
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture(params=DEVICES)
-def device(request):
-    return request.param
 
 
 @pytest.fixture(params=SHAPES, ids=str)

@@ -22,18 +22,12 @@ from pfitre_service.recon.operators.normal_equations import NormalEquations
 Array = NDArray[np.float32]
 
 DATA_TERMS = [NormalEquations, ExplicitProjections]
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Small transforms gain nothing from threads, and lose much on a busy machine."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture(params=DATA_TERMS, ids=lambda term: term.__name__)
