@@ -89,6 +89,17 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture
+def relative_error() -> Callable[..., float]:
+    """||got - expected|| / ||expected||."""
+
+    def error(got: object, expected: object) -> float:
+        a, b = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
+        return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+    return error
+
+
 _COUNTER = itertools.count(1)
 
 
