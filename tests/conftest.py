@@ -18,7 +18,7 @@ import torch
 from bluesky import RunEngine
 
 from pfitre_service.config import load_settings
-from pfitre_service.ingest import DocumentRules
+from pfitre_service.ingest import DocumentRules, Source
 from pfitre_service.model import Frame, Role, TomogramKey
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.server.data_folder import ensure_api_key
@@ -98,6 +98,56 @@ def relative_error() -> Callable[..., float]:
         return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
     return error
+
+
+class Receiver:
+    """A source that runs in a thread while the block lasts, and the documents that it hands on.
+
+    `then` is called with each document after it was noted; what it raises, the source has to bear.
+    """
+
+    def __init__(self, source: Source, then: Callable[[str, dict[str, Any]], None] | None = None) -> None:
+        self.source = source
+        self.documents: list[tuple[str, dict[str, Any]]] = []
+        self.idled = 0
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=source.run, args=(self._handle, self.stop, self._idle), name="source")
+        self._then = then
+        self._changed = threading.Condition()
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.documents]
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Waits for documents, or whatever else shows when the source is idle."""
+        with self._changed:
+            assert self._changed.wait_for(condition, 60), (self.names(), self.source.counts)
+
+    def _handle(self, name: str, document: dict[str, Any]) -> None:
+        with self._changed:
+            self.documents.append((name, document))
+            self._changed.notify_all()
+        if self._then is not None:
+            self._then(name, document)
+
+    def _idle(self) -> None:
+        with self._changed:
+            self.idled += 1
+            self._changed.notify_all()
+
+    def __enter__(self) -> Receiver:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def receiving() -> type[Receiver]:
+    return Receiver
 
 
 _COUNTER = itertools.count(1)

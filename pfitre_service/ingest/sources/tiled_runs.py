@@ -13,6 +13,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 
 from pfitre_service.errors import InputError, StoreUnavailableError
 from pfitre_service.ingest.sources.tiled_subscriptions import NodeSubscriptions, Path
@@ -24,6 +27,7 @@ logger = logging.getLogger(__name__)
 _NEWEST = 10
 """So many of the newest runs are looked at for new ones and, at the start, for those that have not ended."""
 _RETRY_S = 0.5
+_ANSWER_S = 3.0
 _GAP_S = 0.05
 _AGAIN_S, _SETTLED_S = 0.2, 1.0
 """Tiled tells of a table's rows before it stores them: it is looked at again until nothing was told for so long."""
@@ -130,6 +134,7 @@ class LiveRuns:
         self._tell_how(news.is_live(path))
         if is_due(news.latest_of(path), self._looked_at, time.monotonic(), every_s=self._pause(news.is_live(path))):
             self._looked_at = time.monotonic()
+            check_answers(self._uri)
             self._find_runs()
         for uid, follower in list(self._followed.items()):
             # That a run has stopped is told by the catalogue.
@@ -163,6 +168,7 @@ class LiveRuns:
             if time.monotonic() - self._tried_at < _RETRY_S:
                 return None, ()
             self._tried_at = time.monotonic()
+            check_answers(self._uri)
             self._node = StoredRuns.at(self._uri).catalogue
             context = self._node.context
             self._news = NodeSubscriptions(str(context.api_uri), context.api_key)
@@ -185,6 +191,15 @@ class LiveRuns:
             how = "its stream tells" if streams else f"without a stream, looked at every {self._poll_s:g} s"
             logger.info("following %s: %s", self._uri.partition("?")[0], how)
         self._streams = streams
+
+
+def check_answers(uri: str) -> None:
+    """Raises StoreUnavailableError where no server answers at once.
+
+    Tiled's client would try for half a minute, in which nobody could tell the source to stop, nor it that it lives.
+    """
+    address = urlsplit(uri)
+    reached(lambda: httpx.get(f"{address.scheme}://{address.netloc}/", timeout=_ANSWER_S), uri)
 
 
 def is_due(news: float, looked_at: float, now: float, *, every_s: float) -> bool:
