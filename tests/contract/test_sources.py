@@ -100,12 +100,14 @@ class Implementation:
     """One that listens at HOST:PORT, where nothing is."""
     waits_for: str
     """What it says that it waits for then."""
+    slow: bool = False
+    """Whether it takes seconds to begin, as a group of Kafka does until its members have met."""
 
 
 SOURCES = {
     "0MQ": Implementation(over_zmq, ZmqSource, "no document proxy at 127"),
     "Kafka": Implementation(
-        over_kafka, lambda address: KafkaSource(address, ["topic"], options=KAFKA), "Connection refused|down"
+        over_kafka, lambda address: KafkaSource(address, ["topic"], options=KAFKA), "Connection refused|down", slow=True
     ),
     "Tiled": Implementation(
         over_tiled, lambda address: TiledSource(f"http://{address}", lambda path: False), "does not|refused"
@@ -114,7 +116,7 @@ SOURCES = {
 """A new source has a line here."""
 
 
-@pytest.fixture(params=SOURCES)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * each.slow) for name, each in SOURCES.items()])
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     return SOURCES[request.param]
 
