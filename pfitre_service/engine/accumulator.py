@@ -37,7 +37,7 @@ class Accumulators:
         Flats and darks; None for none.
     measurement
         What the frames hold.
-    measurement_said
+    measurement_stated
         Whether a person or a document said so.
     preprocess
         From counts to line integrals.
@@ -58,7 +58,7 @@ class Accumulators:
         references: References | None,
         *,
         measurement: Measurement,
-        measurement_said: bool,
+        measurement_stated: bool,
         preprocess: PreprocessParameters,
         heldout_every: int,
         ray_weights: bool,
@@ -84,7 +84,7 @@ class Accumulators:
         """Degrees, by the row in the store, of all frames that are in."""
         self.preview = FilteredBackprojection(self.geometry, device=device)
         self.measurement: Measurement = measurement
-        self.measurement_said = measurement_said
+        self.measurement_stated = measurement_stated
         self.values: dict[int, FrameValues] = {}
         """What each frame that was asked for says by itself, by its row in the store, unusable ones included."""
         self._preprocess = preprocess

@@ -94,12 +94,12 @@ class CalibrationSearch:
         return None
 
 
-def given_axis(said: float | None, parameters: CalibrationParameters) -> float | None:
-    """The rotation axis by the settings, or else as the run or the caller said.
+def given_axis(stated: float | None, parameters: CalibrationParameters) -> float | None:
+    """The rotation axis by the settings, or else as the run or the caller stated.
 
     Parameters
     ----------
-    said
+    stated
         Column; None where nobody did.
     parameters
         The settings.
@@ -109,7 +109,7 @@ def given_axis(said: float | None, parameters: CalibrationParameters) -> float |
     float | None
         Column; None where neither did.
     """
-    return said if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
+    return stated if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
 
 
 def first_calibration(geometry: ScanGeometry, given: float | None, parameters: CalibrationParameters) -> Calibration:

@@ -41,7 +41,7 @@ from pfitre_service.recon.operators.data_term import relative_residual
 
 MINIMUM_ANGLES = 2
 """Fewer projections than this make no tomogram."""
-_MOST_BELIEVING = 0.1
+_MOST_ASSESSING = 0.1
 """Of the compute time may go into `expected_error` while the solver is at work."""
 
 
@@ -75,7 +75,7 @@ class Engine:
         self.device = choose_device(parameters.device)
         self.phase: Phase = "preview"
         self.revision = 0
-        self._seconds = self._believing = 0.0
+        self._seconds = self._assessing = 0.0
         self._closed = False
         first = calibration or Calibration(geometry.axis)
         self.projections = ProjectionSet(geometry, parameters, self.device, first=first, resumed=resumed)
@@ -102,8 +102,8 @@ class Engine:
     @property
     def measurement_from(self) -> str:
         """Who says what the images hold: said (by a person or a document), flats, values, or nobody."""
-        if self.parameters.measurement_said:
-            return "said"
+        if self.parameters.measurement_stated:
+            return "stated"
         if self._active.references is not None and self._active.references.flat is not None:
             return "flats"
         doubtful = any(finding.name in (CONTRADICTED, UNKNOWN) for finding in self.findings)
@@ -234,11 +234,11 @@ class Engine:
         return self._solved_volumes() if self._shown is None else self._shown.volumes
 
     def _solved_volumes(self) -> SolvedVolumes:
-        if self._believing > _MOST_BELIEVING * self._seconds and not self.settled:
+        if self._assessing > _MOST_ASSESSING * self._seconds and not self.settled:
             return self._solving.volumes()
         begin = time.perf_counter()
         volumes = self._solving.assessed_volumes()
-        self._believing += time.perf_counter() - begin
+        self._assessing += time.perf_counter() - begin
         return volumes
 
     def final_volumes(self) -> AssessedVolumes:

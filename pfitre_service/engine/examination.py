@@ -37,7 +37,7 @@ class FrameEvidence(Protocol):
     """Flats and darks in use."""
     measurement: Measurement
     """What images are taken to hold."""
-    measurement_said: bool
+    measurement_stated: bool
     """Whether a person or a document said so."""
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +62,7 @@ def examine(frames: FrameEvidence) -> tuple[Finding, ...]:
     sample, angles, _ = frames.sample()
     rows = sample.numpy()
     found = (
-        *value_findings(frames.values, frames.references, frames.measurement, said=frames.measurement_said),
+        *value_findings(frames.values, frames.references, frames.measurement, stated=frames.measurement_stated),
         *dead_columns(rows),
         *geometry_findings(rows, angles.numpy()),
     )

@@ -34,7 +34,7 @@ class EngineParameters:
     """Rotation axis and drift."""
     ray_weights: bool = False
     """Whether frames come with a weight for each ray; the solver then projects, which takes longer with each angle."""
-    measurement_said: bool = True
+    measurement_stated: bool = True
     """Whether a person or a document said what images hold; what was taken for granted is refused where the values
     contradict it."""
 
@@ -44,7 +44,7 @@ class EngineParameters:
         settings: Settings,
         measurement: Measurement,
         *,
-        said: bool,
+        stated: bool,
         ray_weights: bool = False,
         prior: str | None = None,
         iterations: int | None = None,
@@ -58,7 +58,7 @@ class EngineParameters:
             The whole tree.
         measurement
             What the images hold.
-        said
+        stated
             Whether a person or a document said what images hold.
         ray_weights
             Whether frames come with a weight for each ray.
@@ -84,7 +84,7 @@ class EngineParameters:
         recon = settings.recon if iterations is None else replace(settings.recon, max_iterations=iterations)
         return cls(
             measurement=measurement,
-            measurement_said=said,
+            measurement_stated=stated,
             ray_weights=ray_weights,
             heldout_every=settings.worker.heldout_every,
             device=device or settings.worker.device,

@@ -177,7 +177,7 @@ class ProjectionSet:
             calibration,
             references,
             measurement=self._parameters.measurement,
-            measurement_said=self._parameters.measurement_said,
+            measurement_stated=self._parameters.measurement_stated,
             preprocess=self._parameters.preprocess,
             heldout_every=self._parameters.heldout_every,
             ray_weights=self._parameters.ray_weights,

@@ -133,7 +133,7 @@ def reconstruct(
     chosen = settings if settings is not None else Settings()
     images, degrees = _checked(projections, angles)
     kind = measurement or decided(images, flats=_holds(flats), darks=_holds(darks))
-    said = measurement is not None or _holds(flats)
+    stated = measurement is not None or _holds(flats)
     rays = _checked_weights(ray_weights, images.shape)
     given = given_axis(axis, chosen.calibration)
     frames = ScanGeometry.from_detector(rows=images.shape[1], columns=images.shape[2], axis=given)
@@ -142,7 +142,7 @@ def reconstruct(
     parameters = EngineParameters.from_settings(
         chosen,
         kind,
-        said=said,
+        stated=stated,
         ray_weights=rays is not None,
         prior=prior,
         iterations=iterations,

@@ -21,7 +21,7 @@ from pfitre_service.ingest.assembly.counts import IngestCounts, RunSummary, Tomo
 from pfitre_service.ingest.detector_files.frame_files import FrameFiles, NotReadableYetError, frames_of
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.scan_files.read_scan import read_scan
-from pfitre_service.ingest.scan_files.stored_scan import StoredScan, said_to_hold
+from pfitre_service.ingest.scan_files.stored_scan import StoredScan, with_measurement
 from pfitre_service.ingest.sources.run_engine_callback import CallbackCounts, LiveCallback
 from pfitre_service.ingest.sources.source import Source, SourceCounts
 from pfitre_service.ingest.sources.zmq_proxy import DocumentProxy
@@ -63,5 +63,5 @@ __all__ = [
     "frames_of",
     "holds_documents",
     "read_scan",
-    "said_to_hold",
+    "with_measurement",
 ]

@@ -24,9 +24,9 @@ _SLICES = 3
 class Examined:
     """The frames of one tomogram; takes them as they come, and is asked at the end."""
 
-    def __init__(self, measurement: Measurement, *, said: bool) -> None:
+    def __init__(self, measurement: Measurement, *, stated: bool) -> None:
         self.measurement: Measurement = measurement
-        self.measurement_said = said
+        self.measurement_stated = stated
         self.references: References | None = None
         self.values: dict[int, FrameValues] = {}
         self._sample: dict[int, tuple[float, Tensor]] = {}

@@ -15,7 +15,7 @@ from pfitre_service.config import Settings
 from pfitre_service.engine.parameters import use_threads
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.export.files import chosen_format, export_with_bar
-from pfitre_service.ingest import StoredScan, read_scan, said_to_hold
+from pfitre_service.ingest import StoredScan, read_scan, with_measurement
 from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.model import Measurement
 from pfitre_service.model import Progress as Step
@@ -44,8 +44,8 @@ def reconstruct_file(
     console = make_console(stderr=True)
     kind = None if output is None else chosen_format(output, None, overwrite=overwrite)
     with console.status(Text(f"reading {printable(str(file))}")):
-        said = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
-        scan = said_to_hold(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), said)
+        stated = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
+        scan = with_measurement(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), stated)
     console.print(_describe(scan))
     for note in scan.notes:
         console.print(note)

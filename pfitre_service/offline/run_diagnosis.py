@@ -64,7 +64,7 @@ class RunDiagnosis:
     def take(self, documents: Iterable[tuple[str, dict[str, Any]]]) -> list[Line]:
         """Everything there is to say. Files are read at the end, when all angles are known."""
         for name, document in documents:
-            self._tell(name, document)
+            self._report(name, document)
             self._note(self._assembler.handle(name, document))
         self._note(self._assembler.close_joined())
         self._read()
@@ -100,7 +100,7 @@ class RunDiagnosis:
 
     # -- documents ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, name: str, document: Mapping[str, Any]) -> None:
+    def _report(self, name: str, document: Mapping[str, Any]) -> None:
         """What a document is to us, before the assembler has it; documents that are garbage it will name itself."""
         if name == "start":
             self._starts[str(document.get("uid"))] = document
@@ -152,7 +152,7 @@ class RunDiagnosis:
             match action:
                 case OpenTomogram():
                     self._opened.append(action)
-                    self._examined[action.key] = Examined(action.measurement, said=action.measurement_said)
+                    self._examined[action.key] = Examined(action.measurement, stated=action.measurement_stated)
                     self._add("tomogram", "good", _of_tomogram(action))
                 case AddFrames(key=key, frames=frames) | AddReferences(key=key, frames=frames):
                     self._see(key, frames)

@@ -107,7 +107,7 @@ def dead_columns(rows: NDArray[np.float32]) -> Iterator[Finding]:
 
 
 def value_findings(
-    frames: Mapping[int, FrameValues], references: References | None, measurement: Measurement, *, said: bool
+    frames: Mapping[int, FrameValues], references: References | None, measurement: Measurement, *, stated: bool
 ) -> Iterator[Finding]:
     """Doubts about the values of frames and references.
 
@@ -119,7 +119,7 @@ def value_findings(
         Flats and darks; None for none.
     measurement
         What the frames are taken to hold.
-    said
+    stated
         Whether a person or a document said so.
 
     Yields
@@ -136,16 +136,16 @@ def value_findings(
         return
     has_flats = references is not None and references.flat is not None
     if not (counts and has_flats):
-        yield from _of_measurement(list(frames.values()), measurement, said=said)
+        yield from _of_measurement(list(frames.values()), measurement, stated=stated)
     if counts and has_flats and usable:
         yield from _of_transmission(list(usable.values()))
     yield from _of_saturation(frames)
     yield from _of_blocked(usable)
 
 
-def _of_measurement(frames: list[FrameValues], measurement: Measurement, *, said: bool) -> Iterator[Finding]:
+def _of_measurement(frames: list[FrameValues], measurement: Measurement, *, stated: bool) -> Iterator[Finding]:
     told = told_by([frame.levels for frame in frames])
-    if told is None and not said and len(frames) >= _FEWEST:
+    if told is None and not stated and len(frames) >= _FEWEST:
         yield Finding(
             UNKNOWN,
             "nothing says whether the images are counts or line integrals: no flats, no word, and no air beside the "
@@ -157,12 +157,12 @@ def _of_measurement(frames: list[FrameValues], measurement: Measurement, *, said
         "transmission": "counts or transmission (the outermost columns are the brightest, as air is)",
         "line_integral": "line integrals (the outermost columns are the darkest and near zero, as air is)",
     }
-    wrong = "said to be" if said else "taken for"
+    wrong = "said to be" if stated else "taken for"
     yield Finding(
         CONTRADICTED,
         f"the images are {wrong} {_KINDS[measurement]}, but their values look like {words[told]}: the volume is wrong, "
         f'or inverted; say measurement "{told}" if they are',
-        fatal=not said,
+        fatal=not stated,
     )
 
 

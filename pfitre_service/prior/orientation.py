@@ -25,7 +25,7 @@ class View:
     """The axes x and y, after that."""
 
     def of(self, pictures: Tensor) -> Tensor:
-        """Pictures as seen in this view.
+        """Images as seen in this view.
 
         Parameters
         ----------

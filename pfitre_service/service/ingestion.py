@@ -197,7 +197,7 @@ class Ingestion:
             "scan_id": action.scan_id,
             "sample": action.sample,
             "measurement": action.measurement,
-            "measurement_said": action.measurement_said,
+            "measurement_stated": action.measurement_stated,
             "geometry": {"axis": action.axis, "pixel_size_nm": action.pixel_size_nm},
             "element": action.element or None,
             "references": action.references,

@@ -65,9 +65,9 @@ class TomogramSummary:
         return self.metadata.get("measurement") or "transmission"
 
     @property
-    def measurement_said(self) -> bool:
+    def measurement_stated(self) -> bool:
         """Whether profile or start document said what the images hold."""
-        return bool(self.metadata.get("measurement_said", True))
+        return bool(self.metadata.get("measurement_stated", True))
 
     @property
     def geometry(self) -> ScanGeometry | None:

@@ -202,7 +202,7 @@ class Supervisor:
             self._told.notify_all()
         for instruction in instructions:
             self._carry_out(instruction)
-        self._tell()
+        self._report()
 
     def _observe(self) -> None:
         """Wait for a death, a request or the next turn; then take in reports and deaths."""
@@ -255,7 +255,7 @@ class Supervisor:
         if not self._failure:
             self._health.set_state("stopped")
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = time.monotonic()
         state, reason = overall(self._children)
         if self._stop and state != "failed":

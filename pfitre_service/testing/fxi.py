@@ -80,9 +80,9 @@ class FlyingCamera(HdfDetector):
         angles = self._exposures.angles
         speed = (angles[-1] - angles[0]) / (last - first)
         for stamp in np.arange(first - _UPDATE_S / 2, last + _UPDATE_S, _UPDATE_S):
-            self._tell(float(angles[0] + speed * (stamp - first)), float(stamp))
+            self._report(float(angles[0] + speed * (stamp - first)), float(stamp))
 
-    def _tell(self, angle: float, stamp: float) -> None:
+    def _report(self, angle: float, stamp: float) -> None:
         # A monitor reads the signal when it hears of a change: it must have done so before the next one.
         heard = SubscriptionStatus(self._position, lambda *, value, **_: value == angle, run=False, timeout=_HEARD_S)
         self._position.put(angle, timestamp=stamp)

@@ -52,7 +52,7 @@ class OpenTomogram:
     """What the runs of a tomogram of many runs agree in."""
     references: str | None = None
     """Uid of another run with flats and darks for this one."""
-    measurement_said: bool = True
+    measurement_stated: bool = True
     """Whether profile or start document said what the images hold; else the values decide."""
 
 

@@ -67,7 +67,7 @@ class TomogramAssembler:
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
         self._waiting = PendingDocuments(rules.max_held)
-        self._told: deque[str] = deque(maxlen=_RECENT_RUNS)
+        self._reported: deque[str] = deque(maxlen=_RECENT_RUNS)
         """What was told once and is only counted since."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[Action]]] = {
             "start": self._start,
@@ -342,7 +342,7 @@ class TomogramAssembler:
 
     def _once(self, what: str, level: Level, message: str, run_uid: str | None = None) -> list[Action]:
         """A note, unless the same was said a short while ago."""
-        if what in self._told:
+        if what in self._reported:
             return []
-        self._told.append(what)
+        self._reported.append(what)
         return [Note(run_uid, level, message)]

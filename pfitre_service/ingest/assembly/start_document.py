@@ -24,7 +24,7 @@ class StartMetadata:
     scan_id: int | None
     sample: str | None
     measurement: Measurement
-    measurement_said: bool
+    measurement_stated: bool
     """Whether profile or start document said it."""
     expected_frames: int | None
     expected_projections: int | None
@@ -45,7 +45,7 @@ class StartMetadata:
             scan_id=whole(start.get("scan_id")),
             sample=_sample(start),
             measurement=_measurement(start, rules),
-            measurement_said=rules.measurement != "auto" or str(start.get("measurement")) in get_args(Measurement),
+            measurement_stated=rules.measurement != "auto" or str(start.get("measurement")) in get_args(Measurement),
             expected_frames=next((number for number in frames if number is not None and number > 0), None),
             expected_projections=frames[0] if frames[0] and frames[0] > 0 else None,
             references=_reference(start, rules),

@@ -89,7 +89,7 @@ def opened(
         scan_id=facts.scan_id,
         sample=" ".join(filter(None, (facts.sample, element))) or None,
         measurement="line_integral" if element else facts.measurement,
-        measurement_said=bool(element) or facts.measurement_said,
+        measurement_stated=bool(element) or facts.measurement_stated,
         expected_frames=facts.expected_frames if tomogram.joined is None else facts.expected_projections,
         axis=facts.axis,
         pixel_size_nm=facts.pixel_size_nm if column_width is None else 1000 * column_width,

@@ -34,7 +34,7 @@ class StoredScan:
     """What a person should know of how it was read: the order taken, what was left out, what stands in for what."""
 
 
-def said_to_hold(scan: StoredScan, measurement: Measurement | None) -> StoredScan:
+def with_measurement(scan: StoredScan, measurement: Measurement | None) -> StoredScan:
     """The scan, of which a person says what its images hold. Flats and darks of line integrals are left out, with a
     note.
 

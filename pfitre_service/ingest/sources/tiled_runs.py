@@ -49,7 +49,7 @@ class RunFollower:
     def __init__(self, run: Any, readable: Callable[[str], bool]) -> None:
         self._run = run
         self._readable = readable
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         """Uids of start, descriptors and files."""
         self._events: dict[str, int] = {}
         """Name of a stream to the number of its events that were given."""
@@ -82,8 +82,8 @@ class RunFollower:
     def _new_documents(self) -> Iterator[Document]:
         run = reached(self._run.refresh, self._run.uri)
         start, stop = dict(run.metadata["start"]), run.metadata.get("stop")
-        if start["uid"] not in self._said:
-            self._said.add(start["uid"])
+        if start["uid"] not in self._reported:
+            self._reported.add(start["uid"])
             yield "start", start
         for name in reached(lambda: list(run.base), run.uri):
             stream = reached(partial(self._stream, run, name, stop), run.uri)
@@ -109,9 +109,9 @@ class RunFollower:
         count = None if is_over else max(0, stream.complete() - before)
         for _, kind, document in stream.documents(before, count):
             if kind in ("descriptor", "stream_resource"):
-                if document["uid"] in self._said:
+                if document["uid"] in self._reported:
                     continue
-                self._said.add(document["uid"])
+                self._reported.add(document["uid"])
             yield kind, document
             if kind == "event":
                 self._events[name] = self._events.get(name, 0) + 1

@@ -12,7 +12,7 @@ from pfitre_service.ingest.detector_files.frame_files import FrameFiles
 from pfitre_service.ingest.rules import DocumentRules
 from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.ingest.scan_files.read_scan import read_scan
-from pfitre_service.ingest.scan_files.stored_scan import said_to_hold
+from pfitre_service.ingest.scan_files.stored_scan import with_measurement
 from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
 from pfitre_service.model import Measurement
@@ -78,7 +78,7 @@ def stored_documents(
             f"--measurement {measurement} contradicts documents.measurement = {rules.measurement!r} of these settings, "
             "which the service follows: leave one of them out"
         )
-    scan = said_to_hold(read_scan(path, angles=angles, flats=flats, darks=darks, order=order), measurement)
+    scan = with_measurement(read_scan(path, angles=angles, flats=flats, darks=darks, order=order), measurement)
     stacks = [stack for stack in (scan.darks, scan.flats, scan.projections) if stack is not None]
     total = sum(len(stack) + 1 for stack in stacks) + 2
     documents = documents_of_scan(scan, rules, frame_s=SCAN_FILE_FRAME_S, axis=axis)

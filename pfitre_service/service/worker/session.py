@@ -228,7 +228,7 @@ class Session:
     def _decide(self) -> None:
         """Where nobody said what images hold and the values tell that they were taken for the other: begins anew."""
         engine, summary = self.engine, self._summary
-        if engine is None or summary is None or summary.measurement_said or self._decided is not None:
+        if engine is None or summary is None or summary.measurement_stated or self._decided is not None:
             return
         told = contradicted(engine.findings, engine.parameters.measurement)
         if told is None:
@@ -254,7 +254,7 @@ class Session:
             self.engine = Engine(
                 geometry,
                 EngineParameters.from_settings(
-                    self._settings, self._measurement(summary), said=summary.measurement_said
+                    self._settings, self._measurement(summary), stated=summary.measurement_stated
                 ),
                 first,
                 resumed=resumed_calibration(summary, first, self._settings.preprocess),

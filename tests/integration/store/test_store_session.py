@@ -214,7 +214,7 @@ def test_one_tomogram_s_failure_leaves_the_others_alone(catalog, publisher, tomo
 
 
 def test_what_nobody_said_of_the_images_their_values_decide(catalog, publisher, key):
-    catalog.create(key, {"measurement": "transmission", "measurement_said": False})
+    catalog.create(key, {"measurement": "transmission", "measurement_stated": False})
     writer = catalog.acquisition_writer(key)
     writer.append(frames(6))
     worker = Worker(catalog, publisher, SETTINGS)

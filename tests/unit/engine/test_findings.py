@@ -60,13 +60,13 @@ def test_flats_and_darks_that_are_swapped_are_refused():
         reconstruct(counts() + 100, ANGLES, flats=darks, darks=flats, prior="none", device="cpu")
 
 
-def engine(measurement: str, *, said: bool) -> Engine:
-    parameters = EngineParameters(measurement, device="cpu", measurement_said=said)
+def engine(measurement: str, *, stated: bool) -> Engine:
+    parameters = EngineParameters(measurement, device="cpu", measurement_stated=stated)
     return Engine(ScanGeometry.from_detector(rows=ROWS, columns=COLUMNS), parameters)
 
 
 def test_a_scan_that_is_still_running_is_doubted_from_a_few_frames_on_and_refused_at_its_end():
-    live = engine("line_integral", said=False)
+    live = engine("line_integral", stated=False)
     images = counts()
     live.add(FrameBatch("projection", 0, images[:2], ANGLES[:2]))
     assert live.findings == ()
@@ -78,7 +78,7 @@ def test_a_scan_that_is_still_running_is_doubted_from_a_few_frames_on_and_refuse
 
 
 def test_what_is_withdrawn_takes_its_doubts_along():
-    live = engine("transmission", said=True)
+    live = engine("transmission", stated=True)
     live.set_references(References.from_frames(np.full((4, ROWS, COLUMNS), 20_000.0), np.zeros((4, ROWS, COLUMNS))))
     images = counts()
     images[3, :, 24:] = 0

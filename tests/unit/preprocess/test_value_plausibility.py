@@ -41,12 +41,12 @@ def counted(beam: float = 20_000.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return frames.astype("u2"), flats.astype("u2"), random.poisson(100, flats.shape).astype("u2")
 
 
-def found(frames, flats=None, darks=None, measurement="transmission", *, said=True) -> dict[str, bool]:
+def found(frames, flats=None, darks=None, measurement="transmission", *, stated=True) -> dict[str, bool]:
     """Findings by name, and whether each is fatal."""
     references = References.from_frames(flats, darks)
     corrected = to_line_integrals(frames, references, PreprocessParameters(), measurement)
     facts = dict(enumerate(corrected.facts))
-    return {finding.name: finding.fatal for finding in value_findings(facts, references, measurement, said=said)}
+    return {finding.name: finding.fatal for finding in value_findings(facts, references, measurement, stated=stated)}
 
 
 def masked(images: np.ndarray, value: int, dtype: str) -> np.ndarray:
@@ -147,9 +147,9 @@ def test_saturated_air_is_doubted():
 def test_the_sign_of_absorption_tells_counts_from_line_integrals(images, right):
     assert decided(images, flats=False, darks=False) == right
     wrong = "line_integral" if right == "transmission" else "transmission"
-    assert found(images, measurement=wrong, said=False)["measurement-contradicted"]
-    assert not found(images, measurement=wrong, said=True)["measurement-contradicted"]
-    assert found(images, measurement=right, said=False) == {}
+    assert found(images, measurement=wrong, stated=False)["measurement-contradicted"]
+    assert not found(images, measurement=wrong, stated=True)["measurement-contradicted"]
+    assert found(images, measurement=right, stated=False) == {}
 
 
 def test_a_sample_that_fills_the_field_of_view_tells_nothing_and_is_asked_for():
@@ -176,8 +176,8 @@ def test_simulated_scans_with_dead_and_hot_pixels_raise_no_doubt(name):
     source = SCANS[name].sample.source(0)
     frames = np.stack([source.projection(angle) for angle in np.arange(-42.0, 43, 12)])
     flats, darks = (np.stack([take() for _ in range(4)]) for take in (source.flat, source.dark))
-    assert found(frames, flats, darks) == found(frames, said=False) == {}
+    assert found(frames, flats, darks) == found(frames, stated=False) == {}
 
 
 def test_a_real_fluorescence_scan_raises_no_doubt():
-    assert found(cu23().projections, measurement="line_integral", said=False) == {}
+    assert found(cu23().projections, measurement="line_integral", stated=False) == {}
