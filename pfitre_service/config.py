@@ -173,9 +173,24 @@ class Settings(Branch):
 
 
 def load_settings(profile: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings from a profile folder (or its TOML file), the environment, and `overrides` (a nested mapping).
+    """The settings from a profile, the environment, and `overrides`, later ones stronger.
 
-    Raises SettingsError that names every key at fault.
+    Parameters
+    ----------
+    profile
+        A profile's folder, or its TOML file; None for none.
+    overrides
+        Nested mapping of settings, as the command line gives them.
+
+    Returns
+    -------
+    Settings
+        The whole tree, checked.
+
+    Raises
+    ------
+    SettingsError
+        A key is unknown or a value is not allowed; names every key at fault.
     """
     tree = load_profile(profile) if profile is not None else {}
     tree = merged(merged(tree, environment_tree(os.environ)), overrides or {})
@@ -186,7 +201,23 @@ def load_settings(profile: Path | None = None, overrides: Mapping[str, Any] | No
 
 
 def load_profile(path: Path) -> dict[str, Any]:
-    """A profile as a nested mapping: the folder's `profile.toml`, or the file itself. Raises SettingsError."""
+    """A profile as a nested mapping.
+
+    Parameters
+    ----------
+    path
+        The profile's folder, which holds `profile.toml`, or the file itself.
+
+    Returns
+    -------
+    dict[str, Any]
+        What the file says, with `profile_name` after folder or file where it does not say it.
+
+    Raises
+    ------
+    SettingsError
+        There is no such file, or it is no TOML.
+    """
     file = path / PROFILE_FILE if path.is_dir() else path
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -199,7 +230,18 @@ def load_profile(path: Path) -> dict[str, Any]:
 
 
 def setting_paths(model: type[BaseModel] = Settings) -> set[str]:
-    """Every leaf of the tree as a dotted path, such as `tiled.port`."""
+    """Every leaf of the tree as a dotted path, such as `tiled.port`.
+
+    Parameters
+    ----------
+    model
+        Tree to look at.
+
+    Returns
+    -------
+    set[str]
+        Dotted paths.
+    """
     schema = model.model_json_schema()
     return set(_leaves(schema, schema.get("$defs", {})))
 
@@ -217,7 +259,23 @@ def _leaves(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[str
 
 
 def environment_tree(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The `PFITRE_` variables as a nested mapping; lists are written as JSON. Raises SettingsError on unknown ones."""
+    """The `PFITRE_` variables as a nested mapping; lists are written as JSON.
+
+    Parameters
+    ----------
+    environment
+        Variables by name; those without the prefix are passed over.
+
+    Returns
+    -------
+    dict[str, Any]
+        Nested mapping of settings.
+
+    Raises
+    ------
+    SettingsError
+        A variable with the prefix names no setting.
+    """
     known = {ENV_PREFIX + path.replace(".", "__").upper(): path for path in setting_paths()}
     tree: dict[str, Any] = {}
     for key in sorted(key for key in environment if key.startswith(ENV_PREFIX)):
@@ -244,7 +302,20 @@ def _environment_value(key: str, text: str) -> Any:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; `over` wins."""
+    """Two nested mappings as one; `over` wins.
+
+    Parameters
+    ----------
+    base
+        Nested mapping.
+    over
+        Nested mapping whose values count where both have one.
+
+    Returns
+    -------
+    dict[str, Any]
+        A new nested mapping.
+    """
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)

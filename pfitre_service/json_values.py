@@ -3,6 +3,7 @@ and every database can hold."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -49,3 +50,8 @@ def plain(value: Any, where: str = "metadata", *, digits: int | None = None) -> 
     raise TypeError(
         f"{where} cannot be stored: a {type(value).__name__} has no JSON form; give a number, text or a list"
     )
+
+
+def strict_json(value: Any, where: str, *, digits: int | None = None, indent: int | None = None) -> str:
+    """`plain(value)` as text that every reader of JSON takes; arguments and errors as there."""
+    return json.dumps(plain(value, where, digits=digits), indent=indent, allow_nan=False)

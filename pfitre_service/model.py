@@ -39,9 +39,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TomogramKey:
-    """Name of one tomogram in the catalogue, `tomograms/{id}`; safe as a URL segment and as a folder name."""
+    """Name of one tomogram in the catalogue, `tomograms/{id}`; safe as a URL segment and as a folder name.
+
+    Raises
+    ------
+    InputError
+        The id has another form.
+    """
 
     id: str
+    """1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit: the first run's uid, with `-element`
+    where the scan has several."""
 
     def __post_init__(self) -> None:
         if not _SAFE_ID.fullmatch(self.id):
@@ -61,6 +69,7 @@ class Frame:
     image: NDArray[Any]
     """(row, column), any real dtype, as the detector gave it."""
     role: Role
+    """projection, flat or dark."""
     angle: float
     """Degrees; NaN for flats and darks."""
     seq_num: int
@@ -68,6 +77,7 @@ class Frame:
     time: float
     """Seconds since the epoch, from the event."""
     run_uid: str
+    """Of the run that brought it."""
     stream: str
     """The stream of the event: with run uid, seq_num and part it names the frame, wherever it came from."""
     part: int = 0
@@ -81,7 +91,9 @@ class FrameBatch:
     """Frames of one role as they lie in the store, rows `first` to `first + len(images)` of its array."""
 
     role: Role
+    """projection, flat or dark."""
     first: int
+    """Row of the first frame in the store."""
     images: NDArray[Any]
     """(angle, row, column)."""
     angles: NDArray[np.float64]
@@ -100,7 +112,18 @@ class HeldOut:
     """0: none."""
 
     def among(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(row,) whether each of `rows` is held out."""
+        """(row,) whether each of `rows` is held out.
+
+        Parameters
+        ----------
+        rows
+            (row,) int64, rows of projections in the store.
+
+        Returns
+        -------
+        NDArray[np.bool_]
+            (row,), True for those that are held out.
+        """
         return rows % self.every == self.every // 2 if self.every else np.zeros(len(rows), dtype=bool)
 
     def document(self) -> dict[str, int] | None:
@@ -114,15 +137,23 @@ class ScanGeometry:
 
     A projection at angle t holds, in column c, the integral of the slice along
     ``c - axis = (x - (size-1)/2) cos t + (y - (size-1)/2) sin t``.
+
+    Raises
+    ------
+    InputError
+        Less than 1 row, 2 columns or slices of 2 pixels, or an axis far outside the detector.
     """
 
     rows: int
+    """Detector rows, which are the slices."""
     columns: int
+    """Detector columns."""
     axis: float
     """Column of the rotation axis, sub-pixel; (columns-1)/2 is the middle."""
     size: int
     """Width and height of a slice in pixels."""
     pixel_size_nm: float | None = None
+    """Side of a detector pixel in the sample, nm; None where it is not known."""
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 2 or self.size < 2:
@@ -145,7 +176,24 @@ class ScanGeometry:
         size: int | None = None,
         pixel_size_nm: float | None = None,
     ) -> ScanGeometry:
-        """Geometry with the usual defaults: axis in the middle, slices as wide as the detector."""
+        """Geometry with the usual defaults: axis in the middle, slices as wide as the detector.
+
+        Parameters
+        ----------
+        rows, columns
+            Size of the detector in pixels.
+        axis
+            Column of the rotation axis, sub-pixel; None for the middle, (columns-1)/2.
+        size
+            Width and height of a slice in pixels; None for as many as columns.
+        pixel_size_nm
+            Side of a detector pixel in the sample, nm.
+
+        Returns
+        -------
+        ScanGeometry
+            The geometry, checked.
+        """
         return cls(
             rows=rows,
             columns=columns,
@@ -172,9 +220,11 @@ class Progress:
     revision: int
     """Grows by one a step; the volume in the store carries the revision it belongs to."""
     phase: Phase
+    """See `Phase`."""
     time: float
     """Seconds since the epoch."""
     angles_stored: int
+    """Projections in the store."""
     angles_used: int
     """Angles in the solver's or the held-out accumulators."""
     iterations: int

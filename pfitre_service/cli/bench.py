@@ -11,6 +11,7 @@ import typer
 
 from pfitre_service.cli.options import JsonOption, Logging, print_json
 from pfitre_service.errors import SettingsError
+from pfitre_service.json_values import strict_json
 from pfitre_service.text_output import make_console, say
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ def solver(
       pfitre bench solver
       pfitre bench solver --repeats 5 --json
     """
-    from pfitre_service.bench.solver.solver import render, run
+    from pfitre_service.bench.solver.benchmark import render, run
 
     Logging.set_up(logging.WARNING)
     result = run(repeats=repeats)
@@ -104,7 +105,7 @@ def stream(
     """
     from pfitre_service.addresses import free_ports
     from pfitre_service.bench.running_service import PORTS
-    from pfitre_service.bench.stream.stream import StreamParameters, render, run
+    from pfitre_service.bench.stream.benchmark import StreamParameters, render, run
 
     Logging.set_up(logging.WARNING)
     parameters = StreamParameters(
@@ -139,7 +140,7 @@ def page(
       pfitre bench page --pages 3 --live-size 128 --seconds 20 --json
     """
     from pfitre_service.addresses import free_ports
-    from pfitre_service.bench.page.page import PageParameters, render, run
+    from pfitre_service.bench.page.benchmark import PageParameters, render, run
     from pfitre_service.bench.running_service import PORTS
 
     Logging.set_up(logging.WARNING)
@@ -164,7 +165,7 @@ def rings(
     Examples:
       pfitre bench rings tooth.h5 --axis 296 --output tooth.png
     """
-    from pfitre_service.bench.rings.rings import draw, render, run
+    from pfitre_service.bench.rings.benchmark import draw, render, run
     from pfitre_service.ingest import read_scan
 
     Logging.set_up(logging.WARNING)
@@ -205,28 +206,25 @@ def expected_error(
       pfitre bench expected-error --fit error_model.json
       pfitre bench expected-error --fit-cost inference_cost.json
     """
-    import json
-
-    from pfitre_service import reconstruct
-    from pfitre_service.bench.expected_error.expected_error import draw, render, run
-    from pfitre_service.bench.expected_error.fit import FitParameters
-    from pfitre_service.bench.expected_error.fit import fit as fit_model
-    from pfitre_service.bench.expected_error.inference_cost import CostParameters, collect
-    from pfitre_service.bench.expected_error.inference_cost import fit as fit_inference_cost
+    from pfitre_service.bench.expected_error.benchmark import draw, render, run
+    from pfitre_service.bench.expected_error.error_model_fit import FitParameters
+    from pfitre_service.bench.expected_error.error_model_fit import fit as fit_model
+    from pfitre_service.bench.expected_error.inference_cost_fit import CostParameters, collect
+    from pfitre_service.bench.expected_error.inference_cost_fit import fit as fit_inference_cost
 
     Logging.set_up(logging.ERROR)
     with make_console(stderr=True).status("") as status:
         if fit is not None:
-            document = fit_model(reconstruct, FitParameters(), on_case=status.update).document()
-            fit.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            document = fit_model(FitParameters(), on_case=status.update).document()
+            fit.write_text(strict_json(document, "the error model", indent=1) + "\n", encoding="utf-8")
             return
         if fit_cost is not None:
             chosen = CostParameters()
-            rows = collect(reconstruct, chosen, on_case=status.update)
+            rows = collect(chosen, on_case=status.update)
             document = fit_inference_cost(rows, chosen).document()
-            fit_cost.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            fit_cost.write_text(strict_json(document, "the cost", indent=1) + "\n", encoding="utf-8")
             return
-        result = run(reconstruct, prior, size=size, on_case=status.update)
+        result = run(prior, size=size, on_case=status.update)
     if output is not None:
         draw(output, result)
     if as_json:

@@ -12,7 +12,7 @@ import typer
 from pfitre_service.config import Settings, load_settings
 from pfitre_service.errors import SettingsError
 from pfitre_service.ingest.scan_files.file_order import Order
-from pfitre_service.json_values import plain
+from pfitre_service.json_values import strict_json
 from pfitre_service.logs import LogOptions, set_up_logging
 from pfitre_service.model import Measurement
 
@@ -100,4 +100,4 @@ def overrides_of(assignments: list[str] | None) -> dict[str, Any]:
 
 def print_json(value: dict[str, Any]) -> None:
     # More than six significant digits of a measurement say nothing.
-    typer.echo(json.dumps(plain(value, "the summary", digits=6), allow_nan=False))
+    typer.echo(strict_json(value, "the summary", digits=6))

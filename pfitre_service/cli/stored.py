@@ -30,7 +30,7 @@ app = typer.Typer()
 @app.command()
 def reconstruct(
     file: Annotated[Path, typer.Argument(help="Data Exchange HDF5, TIFF stack, or folder of TIFF images.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Result: .h5, .tif or .zarr.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Result: .h5, .zarr or .tif.")] = None,
     angles: AnglesOption = None,
     flats: FlatsOption = None,
     darks: DarksOption = None,

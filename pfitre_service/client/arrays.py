@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from pfitre_service.errors import StoreMissingError
 from pfitre_service.store.catalog import TomogramSummary
-from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName
+from pfitre_service.store.layout import FRAME_DIMS, VOLUME_DIMS, ResultName, origin
+from pfitre_service.store.lengths import Lengths
 from pfitre_service.store.reader import TomogramReader
 from pfitre_service.store.result_array import ResultArray
 
@@ -26,65 +26,34 @@ _MEANING: Mapping[ResultName, str] = {
     "inferred": "part of the volume that no angle measured, in its unit",
     "preview": "filtered back-projection of the data, per pixel of the detector",
 }
-_PROVENANCE = (
-    "sample",
-    "scan_id",
-    "element",
-    "measurement",
-    "profile",
-    "software",
-    "status",
-    "reason",
-    "prior",
-    "weights_sha256",
-    "frames_used",
-)
 # A volume that was replaced while it was read is read again; a large one may always be.
 _ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """Where detector pixels and voxels lie, in nm where the run said how large a pixel is, else in pixels."""
-
-    unit: str
-    """nm or pixel."""
-    pixel: float
-    """Of the detector, as the frames are stored."""
-    bin: int
-    """Pixels along the side of a voxel."""
-    first_row: int
-    """Of the detector, in the first slice."""
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Lengths:
-        """From a tomogram's metadata; binning and region are those that its volume was made with."""
-        preprocess = (metadata.get("parameters") or {}).get("preprocess") or {}
-        said = (metadata.get("geometry") or {}).get("pixel_size_nm") or preprocess.get("pixel_size_nm")
-        unit, pixel = ("nm", float(said)) if said else ("pixel", 1.0)
-        rows = preprocess.get("rows") or (0, 0)
-        return cls(unit, pixel, int(preprocess.get("bin") or 1), int(rows[0]))
-
-    @property
-    def voxel(self) -> float:
-        """Side of a voxel."""
-        return self.pixel * self.bin
-
-    def detector(self, count: int) -> NDArray[np.float64]:
-        """(row,) or (column,): middles of `count` pixels from the first one's middle."""
-        return self.pixel * np.arange(count, dtype=np.float64)
-
-    def heights(self, slices: int) -> NDArray[np.float64]:
-        """(z,): middles of slices, from the middle of the detector's first row."""
-        return self.voxel * np.arange(slices, dtype=np.float64) + self.pixel * (self.first_row + (self.bin - 1) / 2)
-
-    def across(self, size: int) -> NDArray[np.float64]:
-        """(y,) or (x,): middles of voxels from the rotation axis, which is the middle of a slice."""
-        return self.voxel * (np.arange(size, dtype=np.float64) - (size - 1) / 2)
-
-
 def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: str) -> xarray.DataArray:
-    """See `Client.open_volume`."""
+    """One array of a tomogram with coordinates and provenance; see `Client.open_volume`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    name
+        Which of its arrays.
+    lazy
+        Whether slabs are fetched only when they are computed.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (z, y, x) float32.
+
+    Raises
+    ------
+    StoreMissingError
+        There is no such tomogram, or no such array yet.
+    """
     if lazy:
         stored = _stored(reader, name)
         values = _dask_array(stored)
@@ -104,7 +73,27 @@ def open_result(reader: TomogramReader, name: ResultName, *, lazy: bool, uri: st
 
 
 def open_projections(reader: TomogramReader, summary: TomogramSummary, *, uri: str) -> xarray.DataArray:
-    """See `Client.open_projections`."""
+    """The stored projections with coordinates and provenance; see `Client.open_projections`.
+
+    Parameters
+    ----------
+    reader
+        Of the tomogram.
+    summary
+        Its metadata, and which of its frames were withdrawn.
+    uri
+        Root address of the catalogue, for the attribute `source`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (angle, row, column) in the detector's dtype.
+
+    Raises
+    ------
+    StoreMissingError
+        No projection is stored yet.
+    """
     batches = list(reader.batches("projection"))
     if not batches:
         raise StoreMissingError(f"tomogram {reader.key}: no projection is stored yet")
@@ -183,7 +172,8 @@ def _labelled(
 
 def _provenance(reader: TomogramReader, metadata: Mapping[str, Any], uri: str) -> dict[str, Any]:
     """What is known of where it comes from; nothing that a netCDF file could not hold."""
-    known = {name: metadata[name] for name in _PROVENANCE if metadata.get(name) is not None}
+    told = {**origin(metadata), "status": metadata.get("status"), "reason": metadata.get("reason")}
+    known = {name: value for name, value in told.items() if isinstance(value, str | int | float)}
     if sentence := (metadata.get("quality") or {}).get("sentence"):
         known["quality_sentence"] = sentence
     return {"tomogram": reader.key.id, "source": uri, **known, "run_uids": " ".join(metadata.get("run_uids") or ())}

@@ -36,6 +36,13 @@ def connect(
         this machine with the default port.
     api_key
         Needed where reading without one is not allowed, as it is from another machine by default.
+    timeout_s
+        Seconds to wait for an answer, and for tomograms to appear there.
+
+    Returns
+    -------
+    Client
+        An open connection; close it, or use it as a context manager.
 
     Raises
     ------
@@ -69,7 +76,30 @@ def watch(
 ) -> Iterator[Revision]:
     """As `connect` and `Client.watch` in one: the revisions of one tomogram, until it is final.
 
-    Raises what these two raise.
+    Parameters
+    ----------
+    tomogram
+        Id of the tomogram.
+    uri
+        Root address of the catalogue, as `connect` has it.
+    api_key
+        As `connect` has it.
+    timeout_s
+        Seconds without anything new after which it gives up, as `Client.watch` has it.
+    poll_s
+        Seconds between two looks at the catalogue.
+
+    Yields
+    ------
+    Revision
+        The volume that has just appeared, in words and numbers.
+
+    Raises
+    ------
+    StoreError
+        As `connect` and `Client.watch` raise it, subclasses included.
+    InputError
+        `tomogram` can be no id.
     """
     with connect(uri, api_key) as client:
         yield from client.watch(tomogram, timeout_s=timeout_s, poll_s=poll_s)
@@ -78,7 +108,13 @@ def watch(
 class Client:
     """What `connect` returns. A context manager; `close` ends it as well. A server that went and came back goes
     unnoticed between calls; a call that meets none raises StoreUnavailableError. A tomogram is named by its id, the
-    uid of its run."""
+    uid of its run.
+
+    Parameters
+    ----------
+    catalog
+        An open connection to the catalogue.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -112,6 +148,20 @@ class Client:
         The catalogue is asked every `poll_s` seconds, and volumes that were replaced in between are passed over. A
         tomogram that is not there yet is waited for, and so is a server that is gone.
 
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram; it need not be there yet.
+        timeout_s
+            Seconds without anything new after which it gives up.
+        poll_s
+            Seconds between two looks at the catalogue.
+
+        Yields
+        ------
+        Revision
+            The volume that has just appeared, in words and numbers.
+
         Raises
         ------
         WatchTimeoutError
@@ -124,16 +174,23 @@ class Client:
         return revisions_of(self._catalog, TomogramKey(tomogram), timeout_s=timeout_s, poll_s=poll_s)
 
     def open_volume(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
-        """The result, (z, y, x) float32, as it is now. Coordinates are in nm: y and x from the rotation axis, z from
-        the detector's first row; in pixels where the run did not say how large a pixel is (`voxel_size_unit`).
+        """The result as it is now. Coordinates are in nm: y and x from the rotation axis, z from the detector's first
+        row; in pixels where the run did not say how large a pixel is (`voxel_size_unit`).
 
         The attributes hold where it comes from: run, prior, weights, `revision`. While the scan runs, slices of two
         revisions may mix.
 
         Parameters
         ----------
+        tomogram
+            Id of the tomogram.
         lazy
             A dask array of slabs that are fetched when they are computed, as they are then.
+
+        Returns
+        -------
+        xarray.DataArray
+            (z, y, x) float32, per pixel of the detector.
 
         Raises
         ------
@@ -147,28 +204,96 @@ class Client:
         return self._open("volume", tomogram, lazy)
 
     def open_physics(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
-        """What the data give alone, without prior; as `open_volume`."""
+        """What the data give alone, without prior; errors as in `open_volume`.
+
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram.
+        lazy
+            As in `open_volume`.
+
+        Returns
+        -------
+        xarray.DataArray
+            (z, y, x) float32, per pixel of the detector.
+        """
         return self._open("physics", tomogram, lazy)
 
     def open_expected_error(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
-        """The error to be expected of each voxel, in the volume's unit; as `open_volume`."""
+        """The error to be expected of each voxel; errors as in `open_volume`.
+
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram.
+        lazy
+            As in `open_volume`.
+
+        Returns
+        -------
+        xarray.DataArray
+            (z, y, x) float32, in the volume's unit.
+        """
         return self._open("expected_error", tomogram, lazy)
 
     def open_inferred(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
-        """The part of the volume that no angle measured, in its unit; as `open_volume`."""
+        """The part of the volume that no angle measured; errors as in `open_volume`.
+
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram.
+        lazy
+            As in `open_volume`.
+
+        Returns
+        -------
+        xarray.DataArray
+            (z, y, x) float32, in the volume's unit.
+        """
         return self._open("inferred", tomogram, lazy)
 
     def open_preview(self, tomogram: str, *, lazy: bool = False) -> xarray.DataArray:
-        """Filtered back-projection of the data; as `open_volume`."""
+        """Filtered back-projection of the data; errors as in `open_volume`.
+
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram.
+        lazy
+            As in `open_volume`.
+
+        Returns
+        -------
+        xarray.DataArray
+            (z, y, x) float32, per pixel of the detector.
+        """
         return self._open("preview", tomogram, lazy)
 
     def open_projections(self, tomogram: str) -> xarray.DataArray:
-        """The stored projections, (angle, row, column) in the detector's dtype: counts, or line integrals
-        (`measurement`). `angle` in degrees in order of arrival, `row` and `column` from the first pixel in nm or
-        pixels, `withdrawn` True for frames that do not count. Frames that are damaged in the store are left out, with a
-        warning, and named in the attribute `damaged`.
+        """The stored projections: counts, or line integrals (`measurement`). `angle` is in degrees in order of arrival,
+        `row` and `column` from the first pixel in nm or pixels, `withdrawn` True for frames that do not count. Frames
+        that are damaged in the store are left out, with a warning, and named in the attribute `damaged`.
 
-        Raises StoreMissingError where there are none yet, StoreUnavailableError where nothing answers.
+        Parameters
+        ----------
+        tomogram
+            Id of the tomogram.
+
+        Returns
+        -------
+        xarray.DataArray
+            (angle, row, column) in the detector's dtype.
+
+        Raises
+        ------
+        StoreMissingError
+            There is no such tomogram, or no projection of it yet.
+        StoreUnavailableError
+            The catalogue does not answer.
+        InputError
+            `tomogram` can be no id.
         """
         key = TomogramKey(tomogram)
         return open_projections(self._catalog.reader(key), self._catalog.summary(key), uri=self.uri)

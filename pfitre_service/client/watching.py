@@ -29,6 +29,7 @@ class Revision:
     """
 
     tomogram: str
+    """Its id."""
     number: int | None
     """None where a tomogram ended without a volume."""
     status: str
@@ -40,6 +41,7 @@ class Revision:
     time: float | None = None
     """Seconds since the epoch: when the solver made it."""
     angles_used: int | None = None
+    """Angles in the solver's or the held-out accumulators."""
     residual: float | None = None
     """||A x - y|| / ||y|| on the solver's angles."""
     heldout_error: float | None = None
@@ -54,7 +56,31 @@ class Revision:
 
 
 def revisions_of(catalog: Catalog, key: TomogramKey, *, timeout_s: float, poll_s: float) -> Iterator[Revision]:
-    """See `Client.watch`."""
+    """Follows one tomogram; see `Client.watch`.
+
+    Parameters
+    ----------
+    catalog
+        An open connection to the catalogue.
+    key
+        The tomogram; it need not be there yet.
+    timeout_s
+        Seconds without anything new after which it gives up.
+    poll_s
+        Seconds between two looks at the catalogue.
+
+    Yields
+    ------
+    Revision
+        The volume that has just appeared, in words and numbers.
+
+    Raises
+    ------
+    WatchTimeoutError
+        Nothing new for `timeout_s`.
+    StoreError
+        The catalogue refuses to be read.
+    """
     reader, pause = catalog.reader(key), threading.Event()
     last, trouble = None, "no volume yet"
     silent_since = time.monotonic()

@@ -19,7 +19,7 @@ from rich.console import Console
 from pfitre_service.catalog_access import catalog_url, connect_catalog
 from pfitre_service.config import Settings, merged
 from pfitre_service.demo.display import Display
-from pfitre_service.demo.scans import Beamline, ShownScan, choose_scan
+from pfitre_service.demo.shown_scans import Beamline, ShownScan, choose_scan
 from pfitre_service.demo.summary import sentences, summarize
 from pfitre_service.demo.watch import Watch, wait_final, watching
 from pfitre_service.errors import ServiceError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.catalog_access import catalog_url
 from pfitre_service.config import Settings
-from pfitre_service.demo.scans import ShownScan
+from pfitre_service.demo.shown_scans import ShownScan
 from pfitre_service.demo.watch import Watch
 from pfitre_service.engine.engine import Engine
 from pfitre_service.engine.parameters import EngineParameters
@@ -20,6 +20,7 @@ from pfitre_service.errors import ServiceError
 from pfitre_service.model import Progress
 from pfitre_service.preprocess import region_geometry
 from pfitre_service.recon.calibration.calibration import Calibration
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.service.worker.session import stored_references
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import TomogramReader
@@ -55,12 +56,6 @@ def summarize(
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     return [line for tomogram in summary.get("tomograms", [summary]) for line in _about(tomogram)]
-
-
-def psnr(volume: Volume, truth: Volume) -> float:
-    """Peak signal-to-noise ratio in dB, the peak being the truth's range."""
-    error = float(np.mean((volume - truth) ** 2))
-    return float(10 * np.log10(float(np.ptp(truth)) ** 2 / error))
 
 
 def _about(tomogram: Mapping[str, Any]) -> list[str]:
@@ -105,7 +100,11 @@ def _tomogram(reader: TomogramReader, final: Progress, truth: Volume | None, wat
     }
     if truth is None:
         return summary
-    return summary | {"psnr_result": psnr(volume, truth), "psnr_physics": psnr(_present(reader.physics()), truth)}
+    physics = _present(reader.physics())
+    return summary | {
+        "psnr_result": float(psnr(volume, truth, region="volume")),
+        "psnr_physics": float(psnr(physics, truth, region="volume")),
+    }
 
 
 def _picture(

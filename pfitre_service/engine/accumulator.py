@@ -17,7 +17,7 @@ from torch import Tensor
 from pfitre_service.model import FrameBatch, HeldOut, Measurement, ScanGeometry
 from pfitre_service.preprocess import LineIntegrals, PreprocessParameters, References, to_line_integrals
 from pfitre_service.preprocess.noise import noise_energy
-from pfitre_service.preprocess.plausibility import FrameValues
+from pfitre_service.preprocess.value_plausibility import FrameValues
 from pfitre_service.recon.calibration.calibration import Calibration, bright_rows
 from pfitre_service.recon.operators.explicit import ExplicitProjections
 from pfitre_service.recon.operators.normal_equations import NormalEquations
@@ -25,7 +25,31 @@ from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackpro
 
 
 class Accumulators:
-    """Accumulators of the solver, the held-out ones and the preview's, and a few slices of every frame."""
+    """Accumulators of the solver, the held-out ones and the preview's, and a few slices of every frame.
+
+    Parameters
+    ----------
+    geometry
+        Of the line integrals.
+    calibration
+        Axis and shifts that frames are added with.
+    references
+        Flats and darks; None for none.
+    measurement
+        What the frames hold.
+    measurement_said
+        Whether a person or a document said so.
+    preprocess
+        From counts to line integrals.
+    heldout_every
+        Every n-th frame is held out; 0 holds none out.
+    ray_weights
+        Whether frames come with a weight for each ray.
+    slices
+        How many are kept of every frame, for `sample`.
+    device
+        Where the accumulators lie.
+    """
 
     def __init__(
         self,
@@ -41,8 +65,6 @@ class Accumulators:
         slices: int,
         device: torch.device,
     ) -> None:
-        """measurement_said: whether a person or a document said so; ray_weights: whether frames come with a weight for
-        each ray; slices: how many are kept of every frame, for `sample`."""
         self.geometry = replace(geometry, axis=calibration.axis)
         self.calibration = calibration
         self.references = references
@@ -76,7 +98,15 @@ class Accumulators:
         return self.solved.angles + self.heldout.angles
 
     def add(self, batch: FrameBatch, withdrawn: frozenset[int]) -> None:
-        """Adds frames as they lie in the store, those of the rows `withdrawn` left out."""
+        """Adds frames.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store.
+        withdrawn
+            Rows of the store that are left out.
+        """
         corrected = self._corrected(batch)
         rows = batch.first + np.arange(len(batch.images))
         wanted = ~np.isin(rows, list(withdrawn))
@@ -91,12 +121,24 @@ class Accumulators:
         self.stored += len(batch.images)
 
     def forget(self, row: int) -> None:
-        """Takes out a frame that was left out as damaged."""
+        """Takes out a frame that was left out as damaged.
+
+        Parameters
+        ----------
+        row
+            Of the store.
+        """
         del self.damaged[row]
         self.unusable -= 1
 
     def remove(self, batch: FrameBatch) -> None:
-        """Takes out frames that `add` put in, damaged ones aside; those that were unusable are forgotten."""
+        """Takes out frames that `add` put in, damaged ones aside; those that were unusable are forgotten.
+
+        Parameters
+        ----------
+        batch
+            As it was given to `add`.
+        """
         corrected = self._corrected(batch)
         for data, values, angles, given in self._parts(batch, corrected, ~corrected.unusable):
             data.remove(values, angles, **given)

@@ -24,10 +24,17 @@ its axis moves by a hundredth of a column."""
 
 
 class CalibrationSearch:
-    """The calibrations of one tomogram, one after the other."""
+    """The calibrations of one tomogram, one after the other.
+
+    Parameters
+    ----------
+    first
+        What is known without looking at projections.
+    parameters
+        What is looked for.
+    """
 
     def __init__(self, first: Calibration, parameters: CalibrationParameters) -> None:
-        """first: what is known without looking at projections."""
         self._first = first
         self._parameters = parameters
         self._ended = False
@@ -43,15 +50,37 @@ class CalibrationSearch:
         self._ended = False
 
     def update(self, frames: Accumulators) -> Calibration | None:
-        """Looks where enough has come since the last time. What is found is noted with `frames`, or returned when it
-        differs so much that these should be added again with it."""
+        """Looks where enough has come since the last time. What is found is noted with `frames`, unless it differs so
+        much that these should be added again with it.
+
+        Parameters
+        ----------
+        frames
+            That are in.
+
+        Returns
+        -------
+        Calibration | None
+            To add frames again with; None for none.
+        """
         before = frames.calibration
         if not self.slices or frames.sampled < max(_GROWTH * before.angles, FEWEST_ANGLES):
             return None
         return self._compare(frames, calibrate(*frames.sample(), before, self._parameters), self._parameters.tolerance)
 
     def conclude(self, frames: Accumulators) -> Calibration | None:
-        """The same for all projections there will be; looks once, until told to `resume`."""
+        """The same for all projections there will be; looks once, until told to `resume`.
+
+        Parameters
+        ----------
+        frames
+            That are in.
+
+        Returns
+        -------
+        Calibration | None
+            To add frames again with; None for none.
+        """
         if not self.slices or self._ended or not frames.sampled:
             return None
         self._ended = True
@@ -66,23 +95,77 @@ class CalibrationSearch:
 
 
 def given_axis(said: float | None, parameters: CalibrationParameters) -> float | None:
-    """Column of the rotation axis by the settings, or else as the run or the caller `said`; None where neither did."""
+    """The rotation axis by the settings, or else as the run or the caller said.
+
+    Parameters
+    ----------
+    said
+        Column; None where nobody did.
+    parameters
+        The settings.
+
+    Returns
+    -------
+    float | None
+        Column; None where neither did.
+    """
     return said if isinstance(parameters.rotation_axis, str) else float(parameters.rotation_axis)
 
 
 def first_calibration(geometry: ScanGeometry, given: float | None, parameters: CalibrationParameters) -> Calibration:
-    """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle."""
+    """What a tomogram begins with: the geometry's axis, to be found unless it was given or is to be the middle.
+
+    Parameters
+    ----------
+    geometry
+        Of the line integrals.
+    given
+        Column of the axis in the frames; None where it was not given.
+    parameters
+        Whether it is looked for.
+
+    Returns
+    -------
+    Calibration
+        Without shifts.
+    """
     searched = given is None and parameters.rotation_axis == "auto"
     return Calibration(geometry.axis, "middle" if searched else "given")
 
 
 def of_detector(calibration: Calibration, preprocess: PreprocessParameters) -> Calibration:
-    """The solver's `calibration` in columns of the frames."""
+    """A calibration in columns of the frames.
+
+    Parameters
+    ----------
+    calibration
+        In the solver's columns.
+    preprocess
+        Region and binning between the two.
+
+    Returns
+    -------
+    Calibration
+        Axis, uncertainty and shifts in columns of the frames.
+    """
     return _changed(calibration, _origin(preprocess), preprocess.bin)
 
 
 def of_solver(calibration: Calibration, preprocess: PreprocessParameters) -> Calibration:
-    """The other way round."""
+    """A calibration in the solver's columns.
+
+    Parameters
+    ----------
+    calibration
+        In columns of the frames.
+    preprocess
+        Region and binning between the two.
+
+    Returns
+    -------
+    Calibration
+        Axis, uncertainty and shifts in the solver's columns.
+    """
     return _changed(calibration, -_origin(preprocess) / preprocess.bin, 1 / preprocess.bin)
 
 

@@ -35,7 +35,7 @@ from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes, Volume
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Phase, Progress, ScanGeometry
 from pfitre_service.preprocess import References
-from pfitre_service.preprocess.plausibility import CONTRADICTED, UNKNOWN
+from pfitre_service.preprocess.value_plausibility import CONTRADICTED, UNKNOWN
 from pfitre_service.recon.calibration.calibration import Calibration
 from pfitre_service.recon.operators.data_term import relative_residual
 
@@ -50,6 +50,17 @@ class Engine:
 
     When flats, darks or the calibration change after frames were added, the volume goes on with what it has while
     the frames from `reprocess_from` on are given to `reprocess`; once they have caught up, the solver takes these.
+
+    Parameters
+    ----------
+    geometry
+        Of the line integrals, as `region_geometry` gives it.
+    parameters
+        All that it is told besides the data.
+    calibration
+        What is known without looking at projections; None for the geometry's axis, for good.
+    resumed
+        What an engine of the same tomogram had come to.
     """
 
     def __init__(
@@ -60,8 +71,6 @@ class Engine:
         *,
         resumed: Calibration | None = None,
     ) -> None:
-        """calibration: what is known without looking at projections, by default the geometry's axis, for good; resumed:
-        what an engine of the same tomogram had come to."""
         self.parameters = parameters
         self.device = choose_device(parameters.device)
         self.phase: Phase = "preview"
@@ -101,29 +110,64 @@ class Engine:
         return "nobody" if doubtful or (not self.findings and self._active.used < FEWEST_FRAMES) else "values"
 
     def set_references(self, references: References | None) -> None:
-        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew.
+
+        Parameters
+        ----------
+        references
+            None for none.
+        """
         with self._changing():
             self.projections.set_references(references)
 
     def calibrate(self, *, at_last: bool = False) -> None:
-        """Looks for axis and shifts when it matters: when angles have grown by half since the last time, or, `at_last`,
-        once for all of them. Frames are wanted again when these have changed."""
+        """Looks for axis and shifts when it matters: when angles have grown by half since the last time. Frames are
+        wanted again when these have changed.
+
+        Parameters
+        ----------
+        at_last
+            Whether it looks in any case, once for all frames.
+        """
         with self._changing():
             self.projections.calibrate(at_last=at_last)
 
     def add(self, batch: FrameBatch) -> None:
-        """Adds projections as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+        """Adds projections.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store: raw images, angles in degrees, row of the first in the array.
+        """
         with self._changing():
             self.projections.add(batch)
             self._unsettle()
 
     def reprocess(self, batch: FrameBatch) -> None:
-        """Adds frames from row `reprocess_from` on, under the new calibration; the last one makes it the one in use."""
+        """Adds frames again, under the new calibration; the last one makes it the one in use.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store, from row `reprocess_from` on.
+
+        Raises
+        ------
+        InputError
+            No frames are wanted again.
+        """
         with self._changing():
             self.projections.reprocess(batch)
 
     def withdraw(self, batch: FrameBatch) -> None:
-        """Takes projections out again, given as they were to `add`; those that are not in yet will be left out."""
+        """Takes projections out again; those that are not in yet will be left out.
+
+        Parameters
+        ----------
+        batch
+            As it was given to `add`.
+        """
         with self._changing():
             self.projections.withdraw(batch)
             self._unsettle()
@@ -139,8 +183,13 @@ class Engine:
         return self._active.used >= MINIMUM_ANGLES and not self.settled
 
     def close(self) -> None:
-        """No more angles will come. Raises InputError when there are too few for a tomogram, or when a finding is
-        fatal: no right volume can come of them."""
+        """No more angles will come.
+
+        Raises
+        ------
+        InputError
+            They are too few for a tomogram, or a finding is fatal.
+        """
         refuse(self._examination.findings(self._active, at_last=True))
         if self._active.used < MINIMUM_ANGLES:
             raise InputError(

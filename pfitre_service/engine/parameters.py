@@ -19,13 +19,19 @@ class EngineParameters:
     """Of one tomogram."""
 
     measurement: Measurement = "line_integral"
+    """What the images hold."""
     heldout_every: int = 8
     """Every n-th projection is held out; 0 holds none out."""
     device: str = "auto"
+    """Torch device, such as cuda:0; `auto` takes a GPU where there is one."""
     preprocess: PreprocessParameters = field(default_factory=PreprocessParameters)
+    """From counts to line integrals."""
     recon: AdmmParameters = field(default_factory=AdmmParameters)
+    """The solver."""
     prior: PriorSettings = field(default_factory=PriorSettings)
+    """What fills in the missing wedge."""
     calibration: CalibrationParameters = field(default_factory=CalibrationParameters)
+    """Rotation axis and drift."""
     ray_weights: bool = False
     """Whether frames come with a weight for each ray; the solver then projects, which takes longer with each angle."""
     measurement_said: bool = True
@@ -48,6 +54,10 @@ class EngineParameters:
 
         Parameters
         ----------
+        settings
+            The whole tree.
+        measurement
+            What the images hold.
         said
             Whether a person or a document said what images hold.
         ray_weights
@@ -56,6 +66,13 @@ class EngineParameters:
             Name of the prior.
         iterations
             Most steps after which the solver stops.
+        device
+            Torch device; None for that of the settings.
+
+        Returns
+        -------
+        EngineParameters
+            Of one tomogram.
 
         Raises
         ------
@@ -79,14 +96,36 @@ class EngineParameters:
 
 
 def use_threads(count: int) -> None:
-    """Sets up this process's CPU for the solver: `count` threads, 0 for all cores but one, so that the rest of the
-    service has room. Threads of a solver that must wait for a busy core cost far more than they bring."""
+    """Sets up this process's CPU for the solver. Threads of a solver that must wait for a busy core cost far more than
+    they bring.
+
+    Parameters
+    ----------
+    count
+        Number of threads; 0 for all cores but one, so that the rest of the service has room.
+    """
     torch.set_num_threads(count or max(1, (os.cpu_count() or 1) - 1))
     torch.set_flush_denormal(True)  # a CPU takes a hundred times longer over numbers next to zero
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of that name; `auto` takes a GPU where there is one. Raises SettingsError."""
+    """The torch device of a name.
+
+    Parameters
+    ----------
+    name
+        Such as cpu or cuda:0; `auto` takes a GPU where there is one.
+
+    Returns
+    -------
+    torch.device
+        Computes here.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be had.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -22,8 +22,11 @@ class Priors:
     """The priors of one tomogram: none, total variation, or a network with total variation beside it."""
 
     classical: TotalVariation | None = None
+    """Total variation; None for none."""
     learned: NetworkPrior | PublishedPrior | None = None
+    """The network; None for none."""
     weights_sha256: str = ""
+    """Of the network's weights; empty without one."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -36,8 +39,26 @@ def choose_priors(settings: PriorSettings, device: torch.device, *, watched: boo
     """The priors of one tomogram. `auto` is the network of the package, if angles are held out to watch it, else total
     variation.
 
-    Raises SettingsError for a name that is neither `auto`, `none`, `tv` nor that of weights, InputError for weights
-    that cannot be used.
+    Parameters
+    ----------
+    settings
+        Name, folder of weights and weight of total variation.
+    device
+        Where they compute.
+    watched
+        Whether angles are, or will be, held out.
+
+    Returns
+    -------
+    Priors
+        For one tomogram; a network's weights are shared.
+
+    Raises
+    ------
+    SettingsError
+        The name is neither `auto`, `none`, `tv` nor that of weights.
+    InputError
+        The weights cannot be used.
     """
     name = settings.name if settings.name != "auto" else DEFAULT_NETWORK if watched else "tv"
     if name == "none":

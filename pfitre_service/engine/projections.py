@@ -24,7 +24,21 @@ logger = logging.getLogger(__name__)
 
 
 class ProjectionSet:
-    """Batches go in as they lie in the store: raw images, angles in degrees, row of the first in the array."""
+    """Batches go in as they lie in the store: raw images, angles in degrees, row of the first in the array.
+
+    Parameters
+    ----------
+    geometry
+        Of the line integrals.
+    parameters
+        All that an engine is told besides the data.
+    device
+        Where the accumulators lie.
+    first
+        What is known without looking at projections.
+    resumed
+        What to begin with instead, if anything.
+    """
 
     def __init__(
         self,
@@ -35,7 +49,6 @@ class ProjectionSet:
         first: Calibration,
         resumed: Calibration | None,
     ) -> None:
-        """first: what is known without looking at projections; resumed: what to begin with instead, if anything."""
         self.withdrawn: frozenset[int] = frozenset()
         """Rows of the store that do not count."""
         self._geometry, self._parameters, self._device = geometry, parameters, device
@@ -49,12 +62,29 @@ class ProjectionSet:
         return None if self._next is None else self._next.stored
 
     def add(self, batch: FrameBatch) -> None:
-        """Adds frames that are new."""
+        """Adds frames that are new.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store.
+        """
         self.active.add(batch, self.withdrawn)
         self._search.resume()
 
     def reprocess(self, batch: FrameBatch) -> None:
-        """Adds frames from row `reprocess_from` on; the last one puts those that were added again to use."""
+        """Adds frames again; the last one puts those that were added again to use.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store, from row `reprocess_from` on.
+
+        Raises
+        ------
+        InputError
+            No frames are wanted again.
+        """
         if self._next is None:
             raise InputError("no frames are wanted again")
         self._next.add(batch, self.withdrawn)
@@ -62,7 +92,13 @@ class ProjectionSet:
             self.active, self._next = self._next, None
 
     def withdraw(self, batch: FrameBatch) -> None:
-        """Takes frames out, given as they were to `add`; those that are not in yet will be left out."""
+        """Takes frames out; those that are not in yet will be left out.
+
+        Parameters
+        ----------
+        batch
+            As it was given to `add`.
+        """
         for index, row in enumerate(range(batch.first, batch.first + len(batch.images))):
             if row not in self.withdrawn:
                 damaged = {row: batch.damaged[row]} if row in batch.damaged else {}
@@ -72,17 +108,34 @@ class ProjectionSet:
         self._search.resume()
 
     def exclude(self, rows: Iterable[int]) -> None:
-        """Frames of these rows, not added so far, will not count."""
+        """Frames that were not added so far, and will not count.
+
+        Parameters
+        ----------
+        rows
+            Of the store.
+        """
         self.withdrawn |= frozenset(rows)
 
     def set_references(self, references: References | None) -> None:
-        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew."""
+        """Flats and darks for all frames; those that are in already are wanted again, and then calibrated anew.
+
+        Parameters
+        ----------
+        references
+            None for none.
+        """
         self._search.resume()
         self._begin(replace((self._next or self.active).calibration, angles=0), references)
 
     def calibrate(self, *, at_last: bool) -> None:
-        """Looks for axis and shifts if it is time, or, `at_last`, once for all frames. These are wanted again when
-        they have changed."""
+        """Looks for axis and shifts if it is time. The frames are wanted again when they have changed.
+
+        Parameters
+        ----------
+        at_last
+            Whether it looks in any case, once for all frames.
+        """
         if self._next is not None:
             return
         found = self._search.conclude(self.active) if at_last else self._search.update(self.active)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pfitre_service.config import Settings
+from pfitre_service.engine.assessment import Statement
 from pfitre_service.engine.calibration_search import first_calibration, given_axis, of_detector
 from pfitre_service.engine.engine import Engine
+from pfitre_service.engine.metadata import engine_metadata
 from pfitre_service.engine.parameters import EngineParameters
-from pfitre_service.engine.quality import Statement
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, FrameBatch, Measurement, Progress, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, region_geometry
@@ -51,9 +52,13 @@ class Reconstruction:
     calibration: Calibration
     """Rotation axis and shifts that were used, in columns of the projections as given, and where they come from."""
     prior: str
+    """Name of the prior in use at the end."""
     warnings: tuple[str, ...]
+    """What a person should know, each once."""
     findings: tuple[Finding, ...]
     """What speaks against the scan; each stands in `warnings` too."""
+    metadata: Mapping[str, Any]
+    """How it came about, by the names that the catalogue has for it: weights, device, calibration, every parameter."""
 
     @property
     def heldout_error(self) -> float:
@@ -173,6 +178,7 @@ def reconstruct(
         prior=engine.in_view.prior_name,
         warnings=tuple(engine.warnings),
         findings=engine.findings,
+        metadata=engine_metadata(engine),
     )
 
 

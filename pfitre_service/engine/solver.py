@@ -9,8 +9,8 @@ import torch
 
 from pfitre_service.config import PriorSettings
 from pfitre_service.engine.accumulator import Accumulators
+from pfitre_service.engine.assessment import assess
 from pfitre_service.engine.priors import choose_priors
-from pfitre_service.engine.quality import assess
 from pfitre_service.engine.volumes import AssessedVolumes, SolvedVolumes
 from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
@@ -22,18 +22,42 @@ class Metrics:
     """What is measured of a volume; NaN where nothing was."""
 
     residual: float
+    """||A x - y|| / ||y|| over the solver's angles."""
     heldout_error: float
+    """The same over the held-out angles."""
     heldout_error_physics: float
+    """The same of the data alone."""
     prior_gap: float
+    """||z - x|| / ||x||."""
 
 
 class TomogramSolver:
-    """One way from a cold start to a volume. Raises SettingsError and InputError as `choose_priors` does."""
+    """One way from a cold start to a volume.
+
+    Parameters
+    ----------
+    frames
+        That are in.
+    recon
+        Balance, iterations and tolerance.
+    prior
+        Which priors.
+    watched
+        Whether angles are, or will be, held out.
+    device
+        Where the priors compute.
+
+    Raises
+    ------
+    SettingsError
+        There is no such prior.
+    InputError
+        The weights cannot be used.
+    """
 
     def __init__(
         self, frames: Accumulators, recon: AdmmParameters, prior: PriorSettings, *, watched: bool, device: torch.device
     ) -> None:
-        """watched: whether angles are, or will be, held out."""
         self.remarks: dict[str, None] = {}
         """What a person should know of the prior's fate."""
         self._frames = frames
@@ -70,7 +94,13 @@ class TomogramSolver:
         self._solver.wake()
 
     def use(self, frames: Accumulators) -> None:
-        """Goes on with other frames, from the volume as it is."""
+        """Goes on with other frames, from the volume as it is.
+
+        Parameters
+        ----------
+        frames
+            That are in.
+        """
         self._frames = frames
         self._solver.use(frames.solved, frames.heldout)
 
@@ -113,10 +143,21 @@ class TomogramSolver:
 
 
 class PublishedSnapshot:
-    """A volume that stays in view while another solver is on its way."""
+    """A volume that stays in view while another solver is on its way.
+
+    Parameters
+    ----------
+    revision
+        Of the volumes.
+    volumes
+        That stay in view.
+    solving
+        What made them.
+    frames
+        That they are measured on.
+    """
 
     def __init__(self, revision: int, volumes: SolvedVolumes, solving: TomogramSolver, frames: Accumulators) -> None:
-        """revision: of the volumes; solving: what made them; frames: see `measure`."""
         self.revision = revision
         self.volumes = volumes
         self.prior_name = solving.prior_name
@@ -126,7 +167,13 @@ class PublishedSnapshot:
         self.measure(frames)
 
     def measure(self, frames: Accumulators) -> None:
-        """Measures it on all frames that are in by now."""
+        """Measures the volume on all frames that are in by now.
+
+        Parameters
+        ----------
+        frames
+            That are in.
+        """
 
         def residual(data: DataTerm, volume: object) -> float:
             return relative_residual(data, torch.as_tensor(volume).to(data.device)) if data.angles else math.nan
@@ -140,5 +187,16 @@ class PublishedSnapshot:
         )
 
     def is_no_better_than(self, metrics: Metrics) -> bool:
-        """Whether the other volume predicts the held-out angles as well; False where nothing is held out."""
+        """Whether another volume predicts the held-out angles as well.
+
+        Parameters
+        ----------
+        metrics
+            Of the other volume.
+
+        Returns
+        -------
+        bool
+            False where nothing is held out.
+        """
         return metrics.heldout_error <= self.metrics.heldout_error

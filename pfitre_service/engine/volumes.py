@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pfitre_service.engine.quality import Statement
+from pfitre_service.engine.assessment import Statement
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class SolvedVolumes(Volumes):
     """(z, y, x) float32: the data alone."""
 
     def beside(self) -> dict[str, NDArray[np.float32]]:
+        """The data alone."""
         return {"physics": self.physics}
 
 
@@ -49,6 +50,7 @@ class AssessedVolumes(SolvedVolumes):
     """How far the volume may be believed."""
 
     def beside(self) -> dict[str, NDArray[np.float32]]:
+        """The data alone, the maps and the preview."""
         return {
             "physics": self.physics,
             "expected_error": self.expected_error,

@@ -3,5 +3,5 @@
     values      what travels: slices as NTNDArray, scalars, alarms
     variables   the process variables of one prefix, what clients ask of them, and their server
 
-Nothing here knows the catalogue; `epics/process.py` brings what is shown. Needs p4p (the extra `pva`).
+Nothing here knows the catalogue; `epics/pva_process.py` brings what is shown. Needs p4p (the extra `pva`).
 """

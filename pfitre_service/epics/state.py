@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pfitre_service.client.arrays import Lengths
 from pfitre_service.epics.pva_values import AXES, Alarm, Axis, Severity
 from pfitre_service.model import TomogramKey
+from pfitre_service.store.lengths import Lengths
 from pfitre_service.text_output import printable
 
 

@@ -1,1 +1,1 @@
-"""Tomograms as files for other programs, and a page for the logbook. Knows nothing of where tomograms are stored."""
+"""Tomograms of the catalogue, and results of stored scans, as files for other programs and a page for the logbook."""

@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from pfitre_service.errors import InputError, StoreError, StoreForbiddenError, StoreMissingError
+from pfitre_service.export.files import MEDIA_TYPES
 from pfitre_service.export.load_tomogram import load_tomogram, pieces, unnamed_export
 from pfitre_service.export.report import report
 from pfitre_service.export.tomogram import Tomogram
@@ -28,7 +29,6 @@ _AT_A_TIME = 2
 """More would leave the server no thread and no disk for a scan that runs."""
 _RETRY_S = 5
 _REQUEST_S = 120.0
-_DOWNLOADS = {".h5": "application/x-hdf5", ".tif": "image/tiff", ".ome.zarr.zip": "application/zip"}
 _REPORT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -36,14 +36,22 @@ _REPORT_HEADERS = {
 
 
 def add_downloads(app: FastAPI, url: str) -> None:
-    """Add the routes to the server that answers at `url`. Call it before the page is mounted on `/view`."""
+    """Adds the routes. Call it before the page is mounted on `/view`.
+
+    Parameters
+    ----------
+    app
+        The server.
+    url
+        At which it answers.
+    """
     turns = threading.BoundedSemaphore(_AT_A_TIME)
 
     # Plain functions: they run in threads, and the loop goes on to answer what they read from this server.
     def download(name: str, request: Request, array: ResultName | None = None) -> StreamingResponse:
-        suffix = next((end for end in _DOWNLOADS if name.endswith(end)), None)
+        suffix = next((end for end in MEDIA_TYPES if name.endswith(end)), None)
         if suffix is None:
-            raise HTTPException(404, f"downloads end in {', '.join(_DOWNLOADS)}; got {name}")
+            raise HTTPException(404, f"downloads end in {', '.join(MEDIA_TYPES)}; got {name}")
         with _turn(turns), _tomogram(url, request, name.removesuffix(suffix), array) as tomogram:
             content, length = _written(tomogram, suffix)
         headers = {
@@ -51,7 +59,7 @@ def add_downloads(app: FastAPI, url: str) -> None:
             "Content-Length": str(length),
             "Cache-Control": "no-store",
         }
-        return StreamingResponse(pieces(content), media_type=_DOWNLOADS[suffix], headers=headers)
+        return StreamingResponse(pieces(content), media_type=MEDIA_TYPES[suffix], headers=headers)
 
     def show_report(tomogram_id: str, request: Request) -> HTMLResponse:
         with _turn(turns), _tomogram(url, request, tomogram_id, None) as tomogram:
@@ -62,7 +70,22 @@ def add_downloads(app: FastAPI, url: str) -> None:
 
 
 def file_name(tomogram: Tomogram, suffix: str, array: ResultName | None) -> str:
-    """Sample or scan, and the beginning of the uid: letters, digits, dots and dashes alone."""
+    """Sample or scan, and the beginning of the uid: letters, digits, dots and dashes alone.
+
+    Parameters
+    ----------
+    tomogram
+        That is downloaded.
+    suffix
+        Of the format.
+    array
+        The one array that is downloaded; None for all.
+
+    Returns
+    -------
+    str
+        Name without a folder.
+    """
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", tomogram.name).strip("-.")[:60]
     return "-".join(part for part in (name, tomogram.id[:8], array or "") if part) + suffix
 

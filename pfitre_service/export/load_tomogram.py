@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from pfitre_service.catalog_access import catalog_url, read_key
 from pfitre_service.config import Settings
 from pfitre_service.errors import InputError
 from pfitre_service.export import provenance
-from pfitre_service.export.files import SUFFIXES, check_free, check_target, export_tomogram, format_of, slices_to_write
+from pfitre_service.export.files import check_free, chosen_format, export_tomogram, export_with_bar, format_of
 from pfitre_service.export.report import write_report
 from pfitre_service.export.tomogram import Slices, Tomogram
 from pfitre_service.model import TomogramKey
@@ -32,13 +28,27 @@ _PIECE = 1 << 20
 
 
 def reading_catalog(settings: Settings, server: str | None) -> Catalog:
-    """A connection that only reads, to `server` or to the service of these settings; makes no file.
+    """A connection that only reads; makes no file.
 
     The data folder's own key goes to the data folder's own server alone; another one is given the key of
     `api_key_file`, where that is set.
 
-    Raises:
-        StoreUnavailableError: nothing answers there.
+    Parameters
+    ----------
+    settings
+        Of the service.
+    server
+        Root address of another one; None for the service of these settings.
+
+    Returns
+    -------
+    Catalog
+        An open connection.
+
+    Raises
+    ------
+    StoreUnavailableError
+        Nothing answers there.
     """
     own = settings.data_dir / "api_key"
     key_file = settings.api_key_file
@@ -51,9 +61,24 @@ def reading_catalog(settings: Settings, server: str | None) -> Catalog:
 
 
 def find_tomogram(catalog: Catalog, wanted: str) -> TomogramKey:
-    """The tomogram that a person means: its uid or the beginning of it, a scan id, a sample, or `newest`.
+    """The tomogram that a person means.
 
-    Raises InputError where it is none, or more than one; the message lists the nearest.
+    Parameters
+    ----------
+    catalog
+        An open connection.
+    wanted
+        A uid or the beginning of one, a scan id, a sample, or `newest`.
+
+    Returns
+    -------
+    TomogramKey
+        The only one.
+
+    Raises
+    ------
+    InputError
+        It is none, or more than one; lists the nearest.
     """
     entries = catalog.entries()
     if wanted == NEWEST:
@@ -75,12 +100,26 @@ def find_tomogram(catalog: Catalog, wanted: str) -> TomogramKey:
 def load_tomogram(catalog: Catalog, key: TomogramKey, only: ResultName | None = None) -> Tomogram:
     """A tomogram with everything but its slices, which are read as they are needed.
 
-    Args:
-        only: one array alone; by default all that there are.
+    Parameters
+    ----------
+    catalog
+        An open connection.
+    key
+        The tomogram.
+    only
+        One array alone; None for all that there are.
 
-    Raises:
-        InputError: it has no volume (yet), or not that array.
-        StoreMissingError: there is no such tomogram.
+    Returns
+    -------
+    Tomogram
+        As it is now.
+
+    Raises
+    ------
+    InputError
+        It has no volume (yet), or not that array.
+    StoreMissingError
+        There is no such tomogram.
     """
     summary, reader = catalog.summary(key), catalog.reader(key)
     names = get_args(ResultName) if only is None else (only,)
@@ -110,11 +149,26 @@ def load_tomogram(catalog: Catalog, key: TomogramKey, only: ResultName | None = 
 
 
 def unnamed_export(tomogram: Tomogram, suffix: str) -> tuple[IO[bytes], int]:
-    """An export as an open file, and its length. Its name is gone already: nothing is left, however it is used.
+    """An export as an open file. Its name is gone already: nothing is left, however it is used.
 
-    Raises:
-        InputError: no format has this suffix, or the disk refuses.
-        StoreError: the slices could not be read.
+    Parameters
+    ----------
+    tomogram
+        What is written.
+    suffix
+        Of the format.
+
+    Returns
+    -------
+    tuple[IO[bytes], int]
+        The file, and its length in bytes.
+
+    Raises
+    ------
+    InputError
+        No format has this suffix, or the disk refuses.
+    StoreError
+        The slices could not be read.
     """
     with tempfile.TemporaryDirectory(prefix="pfitre-export-") as folder:
         path = Path(folder) / f"export{suffix}"
@@ -123,7 +177,18 @@ def unnamed_export(tomogram: Tomogram, suffix: str) -> tuple[IO[bytes], int]:
 
 
 def pieces(content: IO[bytes]) -> Iterator[bytes]:
-    """The content in pieces of at most 1 MiB; closes it at the end."""
+    """The content in pieces; closes it at the end.
+
+    Parameters
+    ----------
+    content
+        An open file.
+
+    Yields
+    ------
+    bytes
+        1 MiB at most.
+    """
     with content:
         while piece := content.read(_PIECE):
             yield piece
@@ -139,17 +204,43 @@ def export_command(
     overwrite: bool,
     settings: Settings,
 ) -> dict[str, Any]:
-    """Exports with a progress bar; what `--json` prints. Raises InputError and StoreError."""
-    kind = kind or format_of(path)
-    if kind is None:
-        ends = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-        raise InputError(f"the format cannot be told from {path.name}: give --format, and an end that fits ({ends})")
-    check_target(path, kind, overwrite=overwrite)
+    """Exports with a progress bar, as `pfitre export` does.
+
+    Parameters
+    ----------
+    wanted
+        As `find_tomogram` has it.
+    path
+        Of the output.
+    kind
+        A key of `SUFFIXES`; None for the one that the path tells.
+    array
+        One array alone; None for all that there are.
+    server
+        As `reading_catalog` has it.
+    overwrite
+        Whether an older file may be replaced.
+    settings
+        Of the service.
+
+    Returns
+    -------
+    dict[str, Any]
+        What `--json` prints.
+
+    Raises
+    ------
+    InputError
+        The tomogram, the format or the path cannot be had.
+    StoreError
+        The catalogue cannot be read.
+    """
+    kind = chosen_format(path, kind, overwrite=overwrite)
     console = make_console(stderr=True)
     with reading_catalog(settings, server) as catalog:
         key = find_tomogram(catalog, wanted)
         tomogram = load_tomogram(catalog, key, array)
-        _export_with_bar(console, tomogram, kind, path, overwrite=overwrite)
+        export_with_bar(console, tomogram, kind, path, overwrite=overwrite)
         changed = catalog.summary(key).revision != tomogram.revision if array is None else False
     warnings = provenance.warnings(tomogram)
     if changed:
@@ -173,7 +264,33 @@ def export_command(
 def report_command(
     wanted: str, path: Path, *, server: str | None, overwrite: bool, settings: Settings
 ) -> dict[str, Any]:
-    """Writes the report; what `--json` prints. Raises InputError and StoreError."""
+    """Writes the report, as `pfitre report` does.
+
+    Parameters
+    ----------
+    wanted
+        As `find_tomogram` has it.
+    path
+        Of the output, .html.
+    server
+        As `reading_catalog` has it.
+    overwrite
+        Whether an older file may be replaced.
+    settings
+        Of the service.
+
+    Returns
+    -------
+    dict[str, Any]
+        What `--json` prints.
+
+    Raises
+    ------
+    InputError
+        The tomogram or the path cannot be had.
+    StoreError
+        The catalogue cannot be read.
+    """
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"a report must end in .html; got {path.name} (a browser prints it to PDF)")
     check_free(path, overwrite=overwrite)
@@ -187,15 +304,6 @@ def report_command(
         console.print(warning, style="yellow")
     console.print(f"{tomogram.name}: report written to {path}")
     return {"tomogram": key.id, "path": path, "status": tomogram.metadata.get("status"), "revision": tomogram.revision}
-
-
-def _export_with_bar(console: Console, tomogram: Tomogram, kind: str, path: Path, *, overwrite: bool) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(f"writing {path.name}", total=slices_to_write(tomogram, kind))
-        export_tomogram(
-            tomogram, kind, path, overwrite=overwrite, on_slices=lambda count: bar.update(task, advance=count)
-        )
 
 
 def _names(metadata: Mapping[str, Any]) -> list[str]:

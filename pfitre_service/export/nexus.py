@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,8 @@ import numpy as np
 
 from pfitre_service.export import provenance
 from pfitre_service.export.tomogram import Tomogram, slabs
+from pfitre_service.json_values import strict_json
+from pfitre_service.store.lengths import Lengths
 from pfitre_service.text_output import printable
 
 _LONG_NAMES = {
@@ -32,7 +33,17 @@ _LONG_NAMES = {
 
 
 def write_nexus(path: Path, tomogram: Tomogram, on_slices: Callable[[int], None]) -> None:
-    """Writes an HDF5 file; `on_slices` is told after each slab how many slices more are written."""
+    """Writes an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is written.
+    on_slices
+        Told after each slab how many slices more are written.
+    """
     document = provenance.provenance(tomogram)
     with h5py.File(path, "w") as file:
         file.attrs["default"] = "entry"
@@ -72,7 +83,7 @@ def _write_data(entry: Any, tomogram: Tomogram, document: dict[str, Any], on_sli
     group.attrs["axes"] = ["z", "y", "x"]
     for place, axis in enumerate("zyx"):
         group.attrs[f"{axis}_indices"] = place
-        _write_axis(group, axis, tomogram.shape[place], tomogram.pixel_size_nm)
+        _write_axis(group, axis, tomogram.shape[place], tomogram.lengths)
     for name, array in tomogram.arrays.items():
         dataset = group.create_dataset(
             names[name],
@@ -91,13 +102,11 @@ def _write_data(entry: Any, tomogram: Tomogram, document: dict[str, Any], on_sli
             on_slices(len(slices))
 
 
-def _write_axis(group: Any, name: str, length: int, pixel_size_nm: float | None) -> None:
+def _write_axis(group: Any, name: str, length: int, lengths: Lengths) -> None:
     """z counts from the first detector row; y and x from the middle of the slice, where the geometry has its origin."""
-    middle = 0.0 if name == "z" else (length - 1) / 2
-    positions = (np.arange(length) - middle) * (1.0 if pixel_size_nm is None else pixel_size_nm)
-    group[name] = positions
-    group[name].attrs["units"] = "pixel" if pixel_size_nm is None else "nm"
-    group[name].attrs["long_name"] = f"{name} ({group[name].attrs['units']})"
+    group[name] = lengths.heights(length) if name == "z" else lengths.across(length)
+    group[name].attrs["units"] = lengths.unit
+    group[name].attrs["long_name"] = f"{name} ({lengths.unit})"
 
 
 def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> None:
@@ -114,11 +123,11 @@ def _write_process(entry: Any, tomogram: Tomogram, document: dict[str, Any]) -> 
         if document["quality"][name] is not None:
             process[name] = document["quality"][name]
     parameters = _group(process, "parameters", "NXparameters")
-    parameters["json"] = json.dumps(document["parameters"])
+    parameters["json"] = strict_json(document["parameters"], "the parameters")
     note = _group(process, "provenance", "NXnote")
     note["type"] = "application/json"
     note["description"] = "everything that is known of this tomogram's making"
-    note["data"] = json.dumps(document)
+    note["data"] = strict_json(document, "the record")
 
 
 def _write_sample(entry: Any, tomogram: Tomogram) -> None:

@@ -31,7 +31,17 @@ _COLOURS = {
 
 
 def write_ome_zarr(path: Path, tomogram: Tomogram, on_slices: Callable[[int], None]) -> None:
-    """Writes a folder, or a zip where `path` ends so; `on_slices` is told how many slices more are written."""
+    """Writes a folder, or a zip where the path ends so.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is written.
+    on_slices
+        Told after each slab how many slices more are written.
+    """
     if path.suffix != ".zip":
         _write_folder(path, tomogram, on_slices)
         return

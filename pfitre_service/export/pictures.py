@@ -43,10 +43,22 @@ class Picture:
     address: str
     """A data: address, whole in itself."""
     words: str
+    """What it shows."""
 
 
 def choose_cuts(tomogram: Tomogram) -> tuple[int, int, int]:
-    """The slices (z, y, x) with most contrast among the inner ones, from a sample of slices along z."""
+    """The slices with most contrast among the inner ones, from a sample of slices along z.
+
+    Parameters
+    ----------
+    tomogram
+        What is drawn.
+
+    Returns
+    -------
+    tuple[int, int, int]
+        Indices along z, y and x.
+    """
     depth = tomogram.shape[0]
     places = sorted({round(place) for place in np.linspace(0.1 * (depth - 1), 0.9 * (depth - 1), _SAMPLED)})
     sample = np.stack([tomogram.main.read(z, z + 1)[0] for z in places])
@@ -63,7 +75,20 @@ def _inner_argmax(contrast: NDArray[Any]) -> int:
 
 
 def draw_slices(tomogram: Tomogram, cuts: tuple[int, int, int]) -> Picture:
-    """A row for each cut, a column for each array that has a title; all in one window, expected_error in its own."""
+    """A row for each cut, a column for each array that has a title; all in one window, expected_error in its own.
+
+    Parameters
+    ----------
+    tomogram
+        What is drawn.
+    cuts
+        Indices along z, y and x.
+
+    Returns
+    -------
+    Picture
+        PNG.
+    """
     depth, height, width = tomogram.shape
     sizes = [(height, width), (depth, width), (depth, height)]
     tall = sum(rows / columns for rows, columns in sizes)
@@ -139,20 +164,55 @@ def _scale_bar(axis: Any, columns: int, pixel_size_nm: float | None) -> None:
 
 
 def round_length(about: float) -> float:
-    """The largest of 1, 2, 5, 10, ... that is no longer than `about`."""
+    """The largest of 1, 2, 5, 10, ... that is no longer.
+
+    Parameters
+    ----------
+    about
+        A length.
+
+    Returns
+    -------
+    float
+        In the same unit.
+    """
     power = 10.0 ** math.floor(math.log10(about))
     return next(factor * power for factor in (5, 2, 1) if factor * power <= about)
 
 
 def in_words(length: float, pixel_size_nm: float | None) -> str:
-    """A length in nanometres, or in pixels where their size is not known."""
+    """A length in words.
+
+    Parameters
+    ----------
+    length
+        nm where the size of a pixel is known, else pixels.
+    pixel_size_nm
+        Side of a pixel; None where it is not known.
+
+    Returns
+    -------
+    str
+        Such as 2 µm.
+    """
     if pixel_size_nm is None:
         return f"{length:g} pixels"
     return f"{length / 1000:.4g} µm" if length >= 1000 else f"{length:.4g} nm"
 
 
 def draw_curves(rows: Sequence[Progress]) -> Picture:
-    """Errors against the solver's iterations, logarithmic; a line where the last projection came in."""
+    """Errors against the solver's iterations, logarithmic; a line where the last projection came in.
+
+    Parameters
+    ----------
+    rows
+        Of `progress`, oldest first.
+
+    Returns
+    -------
+    Picture
+        SVG.
+    """
     figure = Figure(figsize=(4.9, 1.8), layout="constrained")
     axis = figure.subplots()
     along = np.array([row.iterations for row in rows])
@@ -191,7 +251,18 @@ def draw_curves(rows: Sequence[Progress]) -> Picture:
 
 
 def draw_dial(angles: Sequence[tuple[float, bool]]) -> Picture:
-    """Directions that projections had: measured, held out, and in red those that are missing."""
+    """Directions that projections had: measured, held out, and in red those that are missing.
+
+    Parameters
+    ----------
+    angles
+        Degrees, and whether it was held out.
+
+    Returns
+    -------
+    Picture
+        SVG.
+    """
     figure = Figure(figsize=(1.85, 1.85), layout="constrained")
     axis = figure.subplots()
     ranges = measured_ranges(angle for angle, _ in angles)

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from pfitre_service.export.tomogram import Tomogram, last_measured
 from pfitre_service.json_values import plain
 from pfitre_service.recon.quality.directions import described, measured_ranges, missing_degrees
+from pfitre_service.software import signature, versions
+from pfitre_service.store import layout
 
-_PACKAGES = ("numpy", "torch", "tiled", "h5py", "zarr", "tifffile")
-_COPIED = (
-    "run_uids",
-    "scan_id",
-    "sample",
-    "profile",
-    "element",
-    "references",
-    "measurement",
-    "software",
-    "prior",
-    "weights_sha256",
-    "device",
-    "frames_used",
-    "frames_unusable",
-    "frames_damaged",
-    "geometry",
-    "calibration",
-    "parameters",
-)
 _MEASURES = ("heldout_error", "heldout_error_physics", "residual", "prior_gap", "iterations", "seconds")
 _STATED = (
     "noise_floor",
@@ -45,12 +25,23 @@ _STATED = (
 
 
 def provenance(tomogram: Tomogram) -> dict[str, Any]:
-    """A document of JSON values alone; what is not known is null."""
+    """Where a tomogram comes from and how far it may be believed.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    dict[str, Any]
+        JSON values alone; what is not known is null.
+    """
     told = tomogram.metadata
     document = {
         "tomogram": tomogram.id,
         "name": tomogram.name,
-        **{name: told.get(name) for name in _COPIED},
+        **layout.origin(told),
         "status": told.get("status"),
         "reason": told.get("reason"),
         "is_final": tomogram.is_final,
@@ -69,8 +60,8 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
         "exported": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "from": tomogram.source,
-            "by": f"pfitre-service {metadata.version('pfitre-service')}",
-            "versions": _versions(),
+            "by": signature(),
+            "versions": versions(),
         },
     }
     cleaned: dict[str, Any] = plain(document, "provenance")
@@ -78,7 +69,18 @@ def provenance(tomogram: Tomogram) -> dict[str, Any]:
 
 
 def warnings(tomogram: Tomogram) -> list[str]:
-    """What a person must know before the exported arrays are used."""
+    """What a person must know before the exported arrays are used.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    list[str]
+        Sentences; none for a final tomogram.
+    """
     if tomogram.is_final:
         return []
     state = tomogram.metadata.get("status") or "unknown"
@@ -89,7 +91,18 @@ def warnings(tomogram: Tomogram) -> list[str]:
 
 
 def unit(tomogram: Tomogram) -> str:
-    """Of a voxel's value, in words."""
+    """Unit of a voxel's value.
+
+    Parameters
+    ----------
+    tomogram
+        That is exported.
+
+    Returns
+    -------
+    str
+        In words.
+    """
     if tomogram.metadata.get("measurement") == "line_integral":
         return "measured quantity per pixel"
     return "attenuation per pixel"
@@ -118,10 +131,6 @@ def _quality(tomogram: Tomogram) -> dict[str, Any]:
         **measured,
         **shares,
     }
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
 def _time(seconds: Any) -> str | None:

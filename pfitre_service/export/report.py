@@ -19,9 +19,22 @@ _ORIGINS = {"given": "as the run said", "found": "found from the projections", "
 
 
 def report(tomogram: Tomogram) -> str:
-    """The page as HTML; it asks nothing of any other address. Reads a sample of slices and three cuts of each array.
+    """The page; it asks nothing of any other address. Reads a sample of slices and three cuts of each array.
 
-    Raises StoreError where slices cannot be read.
+    Parameters
+    ----------
+    tomogram
+        What is shown.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Raises
+    ------
+    StoreError
+        The slices could not be read.
     """
     document = _shown(provenance(tomogram))
     template = jinja2.Environment(
@@ -53,14 +66,42 @@ def _shown(value: Any) -> Any:
 
 
 def write_report(path: Path, tomogram: Tomogram) -> None:
-    """Writes the page; the file appears whole or not at all. Raises InputError when the disk refuses."""
+    """Writes the page; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is shown.
+
+    Raises
+    ------
+    InputError
+        The disk refuses.
+    StoreError
+        The slices could not be read.
+    """
     page = report(tomogram)
     with whole_or_not_at_all(path) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
 def facts(tomogram: Tomogram, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) for the table; an empty value is left out."""
+    """Rows of the table.
+
+    Parameters
+    ----------
+    tomogram
+        What is shown.
+    document
+        Its provenance.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        (name, value); an empty value is left out of the page.
+    """
     runs = document["run_uids"] or []
     parameters = document["parameters"] or {}
     return [
@@ -81,7 +122,18 @@ def facts(tomogram: Tomogram, document: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def moment(written: str | None) -> str:
-    """A time as people write it, from `2026-11-25T16:56:12+00:00`."""
+    """A time as people write it.
+
+    Parameters
+    ----------
+    written
+        Such as `2026-11-25T16:56:12+00:00`; None where it is not known.
+
+    Returns
+    -------
+    str
+        Empty where it is not known.
+    """
     return f"{written[:16].replace('T', ' ')} UTC" if written else ""
 
 
@@ -136,7 +188,18 @@ def _computed(document: Mapping[str, Any]) -> str:
 
 
 def measures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value, what it means) of the numbers that the sentence rests on."""
+    """The numbers that the sentence rests on.
+
+    Parameters
+    ----------
+    document
+        Provenance.
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        (name, value, what it means).
+    """
     meanings = {
         "heldout_error": ("held-out error", "of unseen projections is not explained"),
         "heldout_error_physics": ("physics alone", "the same without a prior"),

@@ -6,7 +6,6 @@ Beyond that it is a BigTIFF whose ImageDescription is the provenance.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from pfitre_service.export import provenance
 from pfitre_service.export.tomogram import Tomogram, slabs
+from pfitre_service.json_values import strict_json
 
 IMAGEJ_BYTES = (4 << 30) - (64 << 20)
 """Larger stacks do not fit in a TIFF with addresses of 32 bits."""
@@ -26,12 +26,20 @@ IMAGEJ_BYTES = (4 << 30) - (64 << 20)
 def write_tiff(
     path: Path, tomogram: Tomogram, on_slices: Callable[[int], None], *, imagej_bytes: int = IMAGEJ_BYTES
 ) -> None:
-    """Writes a TIFF; `on_slices` is told after each slab how many slices more are written.
+    """Writes a TIFF.
 
-    Args:
-        imagej_bytes: larger stacks become BigTIFF.
+    Parameters
+    ----------
+    path
+        Of the output.
+    tomogram
+        What is written.
+    on_slices
+        Told after each slab how many slices more are written.
+    imagej_bytes
+        Larger stacks become BigTIFF.
     """
-    document = json.dumps(provenance.provenance(tomogram))
+    document = strict_json(provenance.provenance(tomogram), "the record")
     small = 4 * math.prod(tomogram.shape) <= imagej_bytes
     tifffile.imwrite(
         path,

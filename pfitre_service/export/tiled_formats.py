@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pfitre_service.errors import InputError, StoreError
+from pfitre_service.export.files import MEDIA_TYPES
 from pfitre_service.export.load_tomogram import load_tomogram, pieces, unnamed_export
 from pfitre_service.model import TomogramKey
 from pfitre_service.store import layout
@@ -18,8 +19,6 @@ from pfitre_service.store.catalog import Catalog
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-FORMATS = {"application/x-hdf5": ".h5", "application/zip": ".ome.zarr.zip", "image/tiff": ".tif"}
-"""Suffix of the export by media type. Tiled's client takes `h5`, `zip` and `tif` for them too."""
 _CONTAINER = "container"
 _REQUEST_S = 120.0
 
@@ -27,13 +26,21 @@ Serializer = Callable[..., Awaitable[Any]]
 
 
 def add_formats(app: FastAPI, url: str, api_key: str) -> None:
-    """Add the formats to the Tiled server `app`, which answers at `url`. Other containers keep what Tiled has.
+    """Adds the formats. Other containers keep what Tiled has.
 
-    Tiled has checked that who asks may read the tomogram; `api_key` reads it then.
+    Parameters
+    ----------
+    app
+        The Tiled server.
+    url
+        At which it answers.
+    api_key
+        Reads the tomogram, after Tiled has checked that who asks may.
     """
     registry = app.state.formats
+    # Tiled's client takes the names h5, zip and tif for them, too.
     registry.register_alias("zip", "application/zip")
-    for media_type, suffix in FORMATS.items():
+    for suffix, media_type in MEDIA_TYPES.items():
         before = registry.media_types(_CONTAINER).get(media_type)
         registry.register(_CONTAINER, media_type, _serializer(url, api_key, suffix, before))
 

@@ -58,7 +58,18 @@ class MapRules:
             raise SettingsError("documents.maps: elements need `sums`, the data keys that make their maps")
 
     def keys_of(self, element: str) -> tuple[str, ...]:
-        """Data keys that add up to the map of `element`."""
+        """Data keys that add up to the map of an element.
+
+        Parameters
+        ----------
+        element
+            Such as Cu.
+
+        Returns
+        -------
+        tuple[str, ...]
+            Data keys.
+        """
         return tuple(key.replace("{element}", element) for key in self.sums)
 
     @property
@@ -207,7 +218,18 @@ class DocumentRules:
         return self.angle_stream if self.angle_from == "stream" else ""
 
     def refusal(self, start: Mapping[str, Any]) -> str | None:
-        """Why `only` leaves a run out, or None."""
+        """Why `only` leaves a run out.
+
+        Parameters
+        ----------
+        start
+            Start document.
+
+        Returns
+        -------
+        str | None
+            In words; None where it does not.
+        """
         for key, allowed in self.only.items():
             value = look_up(start, key)
             if str(value) not in allowed:
@@ -215,7 +237,18 @@ class DocumentRules:
         return None
 
     def role_of(self, stream: str) -> Role | None:
-        """What frames of the stream `stream` are; None for a stream that holds none, such as `baseline`."""
+        """What frames of a stream are.
+
+        Parameters
+        ----------
+        stream
+            Its name.
+
+        Returns
+        -------
+        Role | None
+            None for a stream that holds none, such as `baseline`.
+        """
         if stream in self.projection_streams:
             return "projection"
         if stream in self.flat_streams:

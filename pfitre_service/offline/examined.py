@@ -11,7 +11,7 @@ from pfitre_service.engine.examination import examine
 from pfitre_service.errors import InputError
 from pfitre_service.model import Finding, Frame, Measurement
 from pfitre_service.preprocess import PreprocessParameters, References, to_line_integrals
-from pfitre_service.preprocess.plausibility import FrameValues
+from pfitre_service.preprocess.value_plausibility import FrameValues
 from pfitre_service.recon.calibration.calibration import bright_rows
 
 _MOST_BYTES = 512 << 20

@@ -14,11 +14,12 @@ from rich.text import Text
 from pfitre_service.config import Settings
 from pfitre_service.engine.parameters import use_threads
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
+from pfitre_service.export.files import chosen_format, export_with_bar
 from pfitre_service.ingest import StoredScan, read_scan, said_to_hold
 from pfitre_service.ingest.scan_files.file_order import Order
 from pfitre_service.model import Measurement
 from pfitre_service.model import Progress as Step
-from pfitre_service.offline.result_files import check_output, write_result
+from pfitre_service.offline.exported import as_tomogram
 from pfitre_service.recon.calibration.calibration import Calibration
 from pfitre_service.text_output import make_console, printable
 
@@ -41,8 +42,7 @@ def reconstruct_file(
 ) -> dict[str, Any]:
     """Reads, reconstructs, writes; the summary that `--json` prints. Raises InputError."""
     console = make_console(stderr=True)
-    if output is not None:
-        check_output(output, overwrite=overwrite)
+    kind = None if output is None else chosen_format(output, None, overwrite=overwrite)
     with console.status(Text(f"reading {printable(str(file))}")):
         said = measurement or (None if settings.documents.measurement == "auto" else settings.documents.measurement)
         scan = said_to_hold(read_scan(file, angles=angles, flats=flats, darks=darks, order=order), said)
@@ -53,8 +53,9 @@ def reconstruct_file(
     result = _with_progress_bar(console, scan, axis, prior, iterations, device, settings)
     for warning in result.warnings:
         console.print(warning, style="yellow")
-    if output is not None:
-        write_result(output, result, scan.source)
+    if output is not None and kind is not None:
+        tomogram = as_tomogram(result, scan, file.stem)
+        export_with_bar(console, tomogram, kind, output, overwrite=overwrite)
     summary = _summary(scan, result, output)
     console.print(_describe_calibration(result.calibration))
     console.print(result.statement.sentence)

@@ -19,11 +19,11 @@ from pfitre_service.preprocess.not_measured import full_scale_share, not_measure
 from pfitre_service.preprocess.outliers import outliers
 from pfitre_service.preprocess.parameters import PreprocessParameters
 from pfitre_service.preprocess.phase import retrieve
-from pfitre_service.preprocess.plausibility import FrameValues
 from pfitre_service.preprocess.references import References
 from pfitre_service.preprocess.region import binned, cropped
 from pfitre_service.preprocess.repair import repair_image
 from pfitre_service.preprocess.transmission import checked, divide_by_air, divide_by_beam
+from pfitre_service.preprocess.value_plausibility import FrameValues
 
 NO_FLATS = (
     "no flat field: the intensity without sample is estimated in every frame from its outermost columns; where the "
@@ -92,8 +92,30 @@ def to_line_integrals(
     a binned pixel weighs the mean of its parts.
 
     Frames with too many bad pixels, without beam, or with one value everywhere, are marked unusable. Memory: up to
-    about one and a half times the region of interest, beside it. Raises InputError when images are not real numbers in
-    three dimensions or do not fit the references or the region.
+    about one and a half times the region of interest, beside it.
+
+    Parameters
+    ----------
+    images
+        (angle, row, column) of any real dtype: counts, or line integrals.
+    references
+        Flats and darks of the same detector region; None for none.
+    parameters
+        How each step is done.
+    measurement
+        What the images hold.
+    ray_weights
+        (angle, row, column), zero or positive, what each pixel counts; None for one.
+
+    Returns
+    -------
+    LineIntegrals
+        Line integrals with weights, what was repaired, and what there is to say of them.
+
+    Raises
+    ------
+    InputError
+        The images are not real numbers in three dimensions, or do not fit the references or the region.
     """
     references = references or _NONE
     counts = measurement == "transmission"

@@ -37,6 +37,7 @@ class Levels:
     left: float
     """The outermost columns of the left side."""
     right: float
+    """The outermost columns of the right side."""
     low: float
     """Of the darkest columns."""
     high: float
@@ -46,8 +47,22 @@ class Levels:
 def levels(
     values: NDArray[np.float32], bad: NDArray[np.bool_], factors: NDArray[np.float32] | None = None
 ) -> list[Levels]:
-    """Of every frame of (angle, row, column), `bad` pixels left out; zeros where nothing is left. factors: (angle,),
-    what each frame is multiplied by."""
+    """The levels of every frame; zeros where no pixel is left.
+
+    Parameters
+    ----------
+    values
+        (angle, row, column) float32.
+    bad
+        (angle, row, column), True for pixels to be left out.
+    factors
+        (angle,), what each frame is multiplied by; None for one.
+
+    Returns
+    -------
+    list[Levels]
+        One for each frame.
+    """
     step = max(1, values.shape[1] // 16)
     rows, good = values[:, ::step], ~bad[:, ::step]
     number = np.count_nonzero(good, axis=1)
@@ -68,8 +83,27 @@ def _levels(profile: NDArray[np.float64]) -> Levels:
 
 
 def decided(images: NDArray[Any], *, flats: bool, darks: bool) -> Measurement:
-    """What a stored scan holds that nobody has said anything of: (angle, row, column) of any real dtype, beside flats
-    or darks. Raises InputError where neither these nor the values tell, for a guess may invert the picture."""
+    """What a stored scan holds that nobody has said anything of.
+
+    Parameters
+    ----------
+    images
+        (angle, row, column) of any real dtype.
+    flats
+        Whether there are flats.
+    darks
+        Whether there are darks.
+
+    Returns
+    -------
+    Measurement
+        Counts that need a logarithm, or line integrals.
+
+    Raises
+    ------
+    InputError
+        Neither these nor the values tell, and a guess may invert the picture.
+    """
     if flats:
         return "transmission"
     chosen = images[:: max(1, len(images) // _LOOKED_AT)]
@@ -92,7 +126,18 @@ def _may_be_counts(good: NDArray[np.float32]) -> bool:
 
 
 def told_by(seen: list[Levels]) -> Measurement | None:
-    """What the values of these frames speak for; None where they leave it open, as where a sample fills the field."""
+    """What the values of frames speak for.
+
+    Parameters
+    ----------
+    seen
+        One for each frame.
+
+    Returns
+    -------
+    Measurement | None
+        None where they leave it open, as where a sample fills the field.
+    """
     says = [said for said in map(_told_by_one, seen) if said != "flat"]
     if not says or len(says) < len(seen) / 4:
         return None

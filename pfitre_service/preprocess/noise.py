@@ -14,14 +14,24 @@ _MAD = 1.4826
 
 
 def noise_energy(projections: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Expected sum of squares of the noise in each of `projections` (angle, row, column): (angle,) float64.
+    """Expected sum of squares of the noise in each projection.
 
     Neighbouring pixels share the sample and not the noise: second differences along both axes, one after the other,
     pass over slopes and over edges along either axis, and have 36 times the noise's variance (Immerkaer 1996, Computer
     Vision and Image Understanding 64, 300-302); along the row alone, 6 times, where there are fewer than three rows.
     The median over a tile of `_BLOCK` rows and columns passes over other structure. A finely structured sample in
     little noise is taken for noise in part: up to 2.7 times the true energy on the digital twin. Where a detector or a
-    filter has smeared the noise over its neighbours, it is underestimated. NaN with fewer than three columns.
+    filter has smeared the noise over its neighbours, it is underestimated.
+
+    Parameters
+    ----------
+    projections
+        (angle, row, column) float32, line integrals.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (angle,) float64, in squared line integrals; NaN with fewer than three columns.
     """
     angles, rows, columns = projections.shape
     if columns < 3:

@@ -21,10 +21,19 @@ _MASKED = 0.12
 
 
 def not_measured(images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels without a value, (angle, row, column) bool, of images of any real dtype.
+    """Pixels without a value. Floats: not finite, or 2**32 - 1. Integers of 16 bits and more: the type's largest value;
+    signed ones: its smallest too, and -1 and -2 in a frame that has nothing below (a frame that has is noise around
+    zero). Each frame by itself.
 
-    Floats: not finite, or 2**32 - 1. Integers of 16 bits and more: the type's largest value; signed ones: its smallest
-    too, and -1 and -2 in a frame that has nothing below (a frame that has is noise around zero). Each frame by itself.
+    Parameters
+    ----------
+    images
+        (angle, row, column) of any real dtype.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        (angle, row, column), True for pixels without a value.
     """
     if images.dtype.kind == "f":
         with np.errstate(over="ignore"):  # float16 ends far below: no value of it is the mask
@@ -41,8 +50,20 @@ def not_measured(images: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def full_scale_share(frame: NDArray[Any], known: NDArray[np.bool_] | None = None) -> float:
-    """Of the pixels of one frame (row, column), among those `known`: how many sit at the full scale of a detector,
-    2**bits - 1; of large frames, among some of them. 0 for floats."""
+    """How many pixels of a frame sit at the full scale of a detector, 2**bits - 1; of large frames, among some of them.
+
+    Parameters
+    ----------
+    frame
+        (row, column) of any real dtype.
+    known
+        (row, column), True for the pixels that are looked at; None for all.
+
+    Returns
+    -------
+    float
+        Share of the pixels, 0 to 1; 0 for floats.
+    """
     if frame.dtype.kind not in "iu" or not frame.size:
         return 0.0
     step = max(1, int((frame.size / _LOOKED_AT) ** 0.5))

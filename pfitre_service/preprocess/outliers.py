@@ -14,11 +14,23 @@ _SIGMAS_OF_MAD = 1.4826
 
 
 def outliers(frame: NDArray[np.float32], sigmas: float) -> NDArray[np.bool_]:
-    """Where one frame (row, column), finite, in counts or transmission, holds outliers; `sigmas` 0 finds none.
+    """Single pixels far above their neighbours.
 
     The noise of the square root of a Poisson count does not depend on the count (Anscombe 1948), so one number stands
     for the noise of the whole frame: the median absolute deviation from the neighbourhood's median. A frame that is
     mostly zero or without noise has no such number, and nothing is found in it.
+
+    Parameters
+    ----------
+    frame
+        (row, column) float32, finite, counts or transmission.
+    sigmas
+        Standard deviations of the frame's noise above the median of 3 x 3 pixels; 0 finds none.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        (row, column), True for outliers.
     """
     none = np.zeros(frame.shape, dtype=np.bool_)
     if sigmas == 0:

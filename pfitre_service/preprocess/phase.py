@@ -16,13 +16,28 @@ _LENGTHS = 6
 
 
 def retrieve(transmission: NDArray[np.float32], parameters: PhaseParameters, bin: int) -> NDArray[np.float32]:
-    """exp(-mu T) from transmissions (angle, row, column) that hold fringes, T the thickness along the ray.
+    """Single-distance phase retrieval for a sample of one material (Paganin et al. 2002, Journal of Microscopy 206,
+    33-40, eq. 10), T being the thickness along the ray:
 
-        exp(-mu T) = F^-1[ F[I / I0] / (1 + pi lambda z (delta / beta) (u^2 + v^2)) ]       Paganin et al. 2002, eq. 10
+        exp(-mu T) = F^-1[ F[I / I0] / (1 + pi lambda z (delta / beta) (u^2 + v^2)) ]
 
-    with mu = 4 pi beta / lambda and u, v in cycles per length. `bin`: pixels that were put together. The filter leaves
-    the mean as it is. It reaches sqrt(pi lambda z delta / beta) / (2 pi) far; edges are continued by their last value
-    for six times that, to keep opposite sides apart.
+    with mu = 4 pi beta / lambda and u, v in cycles per length. The filter leaves the mean as it is. It reaches sqrt(pi
+    lambda z delta / beta) / (2 pi) far; edges are continued by their last value for six times that, to keep opposite
+    sides apart.
+
+    Parameters
+    ----------
+    transmission
+        (angle, row, column) float32 that holds fringes.
+    parameters
+        Energy, distance, pixel size and delta / beta.
+    bin
+        Pixels that were put together, along each axis.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        exp(-mu T), (angle, row, column) float32; `transmission` itself where phase retrieval is off.
     """
     if parameters.delta_over_beta == 0:
         return transmission

@@ -46,12 +46,30 @@ class References:
         darks: NDArray[Any] | None = None,
         parameters: PreprocessParameters | None = None,
     ) -> References:
-        """Reduce stacks of flats and darks, each (n, row, column) of any real dtype; None or n = 0 for none.
+        """Reduces stacks of flats and darks.
 
         Each stack becomes its median over n (the mean where n is 1 or 2), values that are not finite left out, so that
-        one bad frame or a cosmic ray leaves no trace. A pixel is dead where flat or dark is never finite, where
-        flat - dark is not positive, where it is far below its neighbourhood or the typical pixel, or an outlier.
-        Raises InputError when a stack is not three-dimensional and real, or the two differ in rows or columns.
+        one bad frame or a cosmic ray leaves no trace. A pixel is dead where flat or dark is never finite, where flat -
+        dark is not positive, where it is far below its neighbourhood or the typical pixel, or an outlier.
+
+        Parameters
+        ----------
+        flats
+            (n, row, column) of any real dtype, counts with the beam on and the sample out; None or n = 0 for none.
+        darks
+            (n, row, column) of any real dtype, counts with the beam off; None or n = 0 for none.
+        parameters
+            Limits for dead pixels and outliers; the defaults for None.
+
+        Returns
+        -------
+        References
+            Flat and dark field, without a profile of stripes.
+
+        Raises
+        ------
+        InputError
+            A stack is not three-dimensional and real, or the two differ in rows or columns.
         """
         flat = _reduce(flats, "flats")
         dark = _reduce(darks, "darks")
@@ -64,7 +82,18 @@ class References:
         return _judged(cls(flat=flat, dark=dark, valid=valid), flats)
 
     def cropped(self, parameters: PreprocessParameters) -> References:
-        """Flat, dark and valid pixels of the region of interest; the stripes are of it already."""
+        """The references of the region of interest; the stripes are of it already.
+
+        Parameters
+        ----------
+        parameters
+            Rows and columns of the region.
+
+        Returns
+        -------
+        References
+            Flat, dark and valid pixels as views.
+        """
         flat, dark, valid = (
             None if image is None else cropped(image, parameters) for image in (self.flat, self.dark, self.valid)
         )

@@ -14,13 +14,44 @@ from pfitre_service.preprocess.parameters import PreprocessParameters
 
 
 def cropped(images: NDArray[Any], parameters: PreprocessParameters) -> NDArray[Any]:
-    """The region of interest of images (..., row, column), as a view. Raises InputError when it reaches outside."""
+    """The region of interest.
+
+    Parameters
+    ----------
+    images
+        (..., row, column).
+    parameters
+        Rows and columns of the region.
+
+    Returns
+    -------
+    NDArray[Any]
+        (..., row, column), a view.
+
+    Raises
+    ------
+    InputError
+        The region reaches outside.
+    """
     rows, columns = _limits(images.shape[-2], images.shape[-1], parameters)
     return images[..., slice(*rows), slice(*columns)]
 
 
 def binned(images: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Means of `count` x `count` pixels: (angle, row, column) to (angle, row // count, column // count)."""
+    """Means of `count` x `count` pixels; what is left over at the end is not used.
+
+    Parameters
+    ----------
+    images
+        (angle, row, column) float32.
+    count
+        Pixels that become one, along each axis.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle, row // count, column // count) float32; `images` itself where count is 1.
+    """
     if count == 1:
         return images
     angles, rows, columns = images.shape[0], images.shape[1] // count, images.shape[2] // count
@@ -30,11 +61,28 @@ def binned(images: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 
 def region_geometry(geometry: ScanGeometry, parameters: PreprocessParameters) -> ScanGeometry:
-    """Of the projections that the chain makes from frames of `geometry`: axis and pixel size follow.
+    """The geometry of the projections that the chain makes: axis and pixel size follow.
 
     The middle of binned column k lies at column `first + bin * k + (bin - 1) / 2` of the frame. A slice that was as
     wide as the detector stays so, one of another size keeps it in nm. Values stay attenuation per pixel, so binned
-    volumes are larger by `bin`. Raises InputError as `cropped` does.
+    volumes are larger by `bin`.
+
+    Parameters
+    ----------
+    geometry
+        Of the frames.
+    parameters
+        Region and binning.
+
+    Returns
+    -------
+    ScanGeometry
+        Of the line integrals.
+
+    Raises
+    ------
+    InputError
+        The region reaches outside.
     """
     rows, columns = _limits(geometry.rows, geometry.columns, parameters)
     count = parameters.bin

@@ -7,11 +7,18 @@ from numpy.typing import NDArray
 
 
 def repair_image(image: NDArray[np.float32], bad: NDArray[np.bool_]) -> None:
-    """Overwrite the bad pixels of one image in place; image and bad are (row, column).
+    """Overwrites the bad pixels of one image in place.
 
     A bad pixel is interpolated linearly between the nearest good pixels of its row (at the row's ends: the nearest
-    one), so that no slice borrows from another. Only a row without any good pixel takes the rows above and below.
-    An image without any good pixel becomes zero.
+    one), so that no slice borrows from another. Only a row without any good pixel takes the rows above and below. An
+    image without any good pixel becomes zero.
+
+    Parameters
+    ----------
+    image
+        (row, column) float32, changed in place.
+    bad
+        (row, column), True for the pixels to be overwritten.
     """
     lost_rows = bad.all(axis=1)
     if lost_rows.all():

@@ -40,12 +40,22 @@ _WORTH_WHILE = 1e-3
 
 
 class StripeSearch:
-    """Looks for stripes in the projections that pass by; holds up to 32 times the size of a frame, float32."""
+    """Looks for stripes in the projections that pass by; holds up to 32 times the size of a frame, float32. The
+    parameters are those of `to_line_integrals`.
+
+    Parameters
+    ----------
+    references
+        Without a profile of stripes; None for none.
+    parameters
+        Of the chain; `stripes` says how stripes are sought.
+    measurement
+        What the projections hold.
+    """
 
     def __init__(
         self, references: References | None, parameters: PreprocessParameters, measurement: Measurement
     ) -> None:
-        """What `to_line_integrals` will be given as well; the references without a profile of stripes."""
         self._references = references or References.from_frames()
         self._parameters = parameters
         self._measurement: Measurement = measurement
@@ -54,7 +64,13 @@ class StripeSearch:
         self._rows = 0
 
     def add(self, batch: FrameBatch) -> None:
-        """Adds projections as they lie in the store, if they are the next; rows that are in, or too early, pass by."""
+        """Adds projections, if they are the next; rows that are in, or too early, pass by.
+
+        Parameters
+        ----------
+        batch
+            As they lie in the store, not corrected.
+        """
         seen = self._rows - batch.first
         if self._parameters.stripes == "off" or not 0 <= seen < len(batch.images):
             return

@@ -14,7 +14,25 @@ _EDGE_SHARE = 0.05
 
 
 def checked(images: NDArray[Any], references: References) -> NDArray[Any]:
-    """The images as an array (angle, row, column). Raises InputError when they are none, or do not fit."""
+    """The images as an array.
+
+    Parameters
+    ----------
+    images
+        Anything that becomes an array.
+    references
+        Flats and darks of the same region.
+
+    Returns
+    -------
+    NDArray[Any]
+        (angle, row, column) of any real dtype.
+
+    Raises
+    ------
+    InputError
+        They are not real numbers in three dimensions, or do not fit the references.
+    """
     images = np.asarray(images)
     if images.ndim != 3 or images.dtype.kind not in "biuf":
         raise InputError(
@@ -30,7 +48,18 @@ def checked(images: NDArray[Any], references: References) -> NDArray[Any]:
 
 
 def divide_by_beam(values: NDArray[np.float32], references: References, bad: NDArray[np.bool_]) -> None:
-    """From counts to transmission, in place; bad pixels hold any number afterwards."""
+    """From counts to transmission, in place: (I - D) / (F - D). Without flats the intensity of each frame is taken from
+    its outermost columns. Bad pixels hold any number afterwards.
+
+    Parameters
+    ----------
+    values
+        (angle, row, column) float32 counts, changed in place.
+    references
+        Flat and dark field of the same region.
+    bad
+        (angle, row, column), True for pixels not to be looked at.
+    """
     dark = np.float32(0) if references.dark is None else np.nan_to_num(references.dark, nan=0.0)
     values -= dark
     with np.errstate(over="ignore"):  # absurdly large counts become infinite and are repaired as such
@@ -42,10 +71,26 @@ def divide_by_beam(values: NDArray[np.float32], references: References, bad: NDA
 
 
 def divide_by_air(values: NDArray[np.float32], bad: NDArray[np.bool_], columns: int) -> NDArray[np.float32]:
-    """Divides each frame, in place, by the median of its `columns` outermost columns at either edge, which see air.
+    """Divides each frame, in place, by the median of its outermost columns at either edge, which see air.
 
-    Returns these intensities, (angle,) float32; 1 where nothing gets through there, and for 0 columns. Raises
-    InputError when the frames are narrower.
+    Parameters
+    ----------
+    values
+        (angle, row, column) float32 transmission, changed in place.
+    bad
+        (angle, row, column), True for pixels not to be looked at.
+    columns
+        Number of columns at either edge; 0 divides by nothing.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle,) float32, the intensities; 1 where nothing gets through there, and for 0 columns.
+
+    Raises
+    ------
+    InputError
+        The frames are narrower than twice `columns`.
     """
     intensities = np.ones(len(values), np.float32)
     if columns == 0:

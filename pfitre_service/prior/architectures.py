@@ -25,14 +25,52 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(architecture: str) -> nn.Module:
-    """A fresh network of that architecture. Raises InputError for an unknown name."""
+    """A fresh network of that architecture, with random weights.
+
+    Parameters
+    ----------
+    architecture
+        One of `ARCHITECTURES`.
+
+    Returns
+    -------
+    nn.Module
+        On the CPU, in training mode.
+
+    Raises
+    ------
+    InputError
+        There is no such architecture.
+    """
     if architecture not in ARCHITECTURES:
         raise InputError(f"there is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[architecture]()
 
 
 def load_network(name: str, device: torch.device | str = "cpu", folder: Path | None = None) -> LoadedNetwork:
-    """The network with the weights of that name, on `device`. Raises as `weights.load`."""
+    """The network with the weights of that name, ready to answer.
+
+    Parameters
+    ----------
+    name
+        Of the weights, as `pfitre weights list` shows it.
+    device
+        Where it is to compute.
+    folder
+        Of a user's weights; None for `default_folder`.
+
+    Returns
+    -------
+    LoadedNetwork
+        The network in evaluation mode, without gradients.
+
+    Raises
+    ------
+    SettingsError
+        Nothing has that name.
+    InputError
+        The file is absent, cut short, altered, unreadable, or for an unknown architecture.
+    """
     state, info = load(name, folder)
     network = build(info.architecture)
     network.load_state_dict(state)
@@ -46,7 +84,9 @@ class LoadedNetwork:
     """A network that only answers, and where its weights come from. Tomograms may share it."""
 
     network: nn.Module
+    """In evaluation mode."""
     info: WeightsInfo
+    """The weights it was loaded from."""
 
     def prior(self) -> NetworkPrior | PublishedPrior:
         """A prior for one tomogram."""

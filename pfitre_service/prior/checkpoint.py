@@ -30,9 +30,22 @@ _ENCRYPTED = 1
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """State dict of `Zhao2025` from {'net_state_dict': …} or a bare state dict: every name, float32, finite.
+    """Reads {'net_state_dict': …} or a bare state dict.
 
-    Raises InputError for a file that is none, is damaged, holds more than tensors, or holds another network.
+    Parameters
+    ----------
+    file
+        Checkpoint, as `torch.save` writes it (.pth).
+
+    Returns
+    -------
+    dict[str, Tensor]
+        State dict of `Zhao2025`: every name, float32, finite, on the CPU.
+
+    Raises
+    ------
+    InputError
+        The file is no checkpoint, is damaged, holds more than tensors, or holds another network.
     """
     _check_archive(file)
     try:

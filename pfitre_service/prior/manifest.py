@@ -29,12 +29,17 @@ class WeightsInfo:
     """One weights file, as the manifest has it; nothing of it has been checked against the file."""
 
     name: str
+    """By which they are loaded."""
     path: Path
+    """The weights file."""
     sha256: str
     """Of the whole file, 64 lower-case hexadecimal digits."""
     architecture: str
+    """One of `ARCHITECTURES`."""
     bytes: int
+    """Length of the file."""
     source: Source
+    """package or user."""
     card: Path | None = None
     """The model card, where there is one."""
 
@@ -44,14 +49,35 @@ class CheckedWeights:
     """What a check found; `ok` without a reason, or the reason why they cannot be used."""
 
     name: str
+    """By which they would be loaded."""
     path: Path
+    """The weights file, or the manifest where that is at fault."""
     source: Source
+    """package or user."""
     ok: bool
+    """Whether they can be used."""
     reason: str = ""
+    """Why not; empty where they can."""
 
 
 def check_name(name: str) -> str:
-    """The name itself. Raises SettingsError for one that cannot be a weights name."""
+    """Checks the form of a weights name.
+
+    Parameters
+    ----------
+    name
+        1 to 64 lower-case letters, digits, '.', '_' or '-', beginning with a letter or digit.
+
+    Returns
+    -------
+    str
+        The name itself.
+
+    Raises
+    ------
+    SettingsError
+        The name has another form.
+    """
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"a weights name must be 1 to 64 lower-case letters, digits, '.', '_' or '-' and start with a letter or "
@@ -61,7 +87,20 @@ def check_name(name: str) -> str:
 
 
 def read_manifest(folder: Path, source: Source) -> tuple[list[WeightsInfo], list[CheckedWeights]]:
-    """Entries whose file is there in its full length, and those that cannot be used. No manifest: none of either."""
+    """Reads the manifest of a folder; where there is none, there are no entries.
+
+    Parameters
+    ----------
+    folder
+        Folder of weights.
+    source
+        Whose folder it is: package or user.
+
+    Returns
+    -------
+    tuple[list[WeightsInfo], list[CheckedWeights]]
+        Entries whose file is there in its full length, and those that cannot be used.
+    """
     try:
         entries = _entries(folder)
     except InputError as error:
@@ -81,7 +120,22 @@ def read_manifest(folder: Path, source: Source) -> tuple[list[WeightsInfo], list
 
 
 def write_entry(info: WeightsInfo, folder: Path) -> None:
-    """Puts `info`, whose file must lie in `folder`, into the folder's manifest in place of an entry of that name."""
+    """Puts `info`, whose file must lie in `folder`, into the folder's manifest in place of an entry of that name.
+
+    Parameters
+    ----------
+    info
+        The weights; the file must lie in `folder`.
+    folder
+        Folder of weights.
+
+    Raises
+    ------
+    InputError
+        The manifest cannot be read, or the entry does not fit the file.
+    SettingsError
+        The manifest cannot be written.
+    """
     entry = {
         "name": info.name,
         "file": info.path.name,
@@ -97,7 +151,20 @@ def write_entry(info: WeightsInfo, folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes the file so that a reader, or a crash, meets the old one or the new one. Raises SettingsError."""
+    """Writes the file so that a reader, or a crash, meets the old one or the new one.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder must exist.
+    data
+        All of its content.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -154,5 +221,16 @@ def _text(entry: dict[str, Any], key: str, pattern: re.Pattern[str], where: str)
 
 
 def remedy(source: Source) -> str:
-    """What to do about a file that is not what it should be."""
+    """What to do about a file that is not what it should be.
+
+    Parameters
+    ----------
+    source
+        Whose file it is: package or user.
+
+    Returns
+    -------
+    str
+        A phrase, for the end of an error message.
+    """
     return "install the package again" if source == "package" else "import or train them again"

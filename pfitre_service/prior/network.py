@@ -35,6 +35,7 @@ class NetworkShape:
     """Width and depth of the pyramid: one entry a level, from 1/2 down to 1/32 of the slice's resolution."""
 
     channels: tuple[int, ...]
+    """Width of each level."""
     growth: tuple[int, ...]
     """Channels that each convolution of a dense block adds."""
     dilations: tuple[tuple[int, ...], ...]
@@ -62,11 +63,15 @@ MEDIUM = NetworkShape(
 
 
 class PfitreNet(nn.Module):
-    """(batch, CHANNELS, height, width) over the tomogram's scale and (batch, DIRECTIONS) coverage -> (batch, height,
-    width), the slice as it likely is, over the same scale.
+    """The network: pictures of a slice in, the slice as it likely is out.
 
     Channels: the slices below, here and above; the data alone; total variation's answer. The network decides pixel by
     pixel how far to begin from the slice and how far from total variation's answer, and adds a correction.
+
+    Parameters
+    ----------
+    shape
+        Width and depth, such as `SMALL`.
     """
 
     def __init__(self, shape: NetworkShape) -> None:
@@ -85,6 +90,20 @@ class PfitreNet(nn.Module):
         _silence(self.last)
 
     def forward(self, pictures: Tensor, coverage: Tensor) -> Tensor:
+        """The slices as they likely are.
+
+        Parameters
+        ----------
+        pictures
+            (batch, CHANNELS, height, width) float32, over the tomogram's scale.
+        coverage
+            (batch, DIRECTIONS) densities of the measured angles, as `directional_coverage` gives them.
+
+        Returns
+        -------
+        Tensor
+            (batch, height, width) float32, over the same scale.
+        """
         height, width = pictures.shape[-2:]
         padded = functional.pad(pictures, (0, -width % _REDUCTION, 0, -height % _REDUCTION))
         told = self.coverage(coverage_features(coverage))
@@ -108,13 +127,38 @@ class Level(nn.ModuleList):
     """The blocks of one level, one after the other."""
 
     def forward(self, features: Tensor, told: Tensor) -> Tensor:
+        """All blocks, one after the other.
+
+        Parameters
+        ----------
+        features
+            (batch, channels, height, width) at the level's resolution.
+        told
+            (batch, embedding), what is made of the coverage.
+
+        Returns
+        -------
+        Tensor
+            (batch, channels, height, width).
+        """
         for block in self:
             features = block(features, told)
         return features
 
 
 class DenseBlock(nn.Module):
-    """Residual dense block, modulated: each convolution sees all that came before it, newest first."""
+    """Residual dense block (Zhang et al. 2018), modulated (FiLM, Perez et al. 2018): each convolution sees all that
+    came before it, newest first.
+
+    Parameters
+    ----------
+    channels
+        That go in and come out.
+    growth
+        Channels that each convolution adds.
+    dilations
+        Of the convolutions, in order.
+    """
 
     def __init__(self, channels: int, growth: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -129,6 +173,20 @@ class DenseBlock(nn.Module):
             self.fuse.weight.mul_(0.3)
 
     def forward(self, features: Tensor, told: Tensor) -> Tensor:
+        """The features plus what the block adds.
+
+        Parameters
+        ----------
+        features
+            (batch, channels, height, width).
+        told
+            (batch, embedding), what is made of the coverage.
+
+        Returns
+        -------
+        Tensor
+            (batch, channels, height, width).
+        """
         gain, offset = self.modulation(told)[:, :, None, None].chunk(2, dim=1)
         seen = features * (1 + gain) + offset
         for convolution in self.convolutions:
@@ -137,8 +195,18 @@ class DenseBlock(nn.Module):
 
 
 def coverage_features(coverage: Tensor) -> Tensor:
-    """(batch, DIRECTIONS) densities, 1 where the directions are sampled as finely as the pixels ask for, to
-    (batch, 2 DIRECTIONS) between 0 and 1: whether anything was measured there, and how densely."""
+    """What the network is told of the measured angles: whether anything was measured in a direction, and how densely.
+
+    Parameters
+    ----------
+    coverage
+        (batch, DIRECTIONS) densities, 1 where the directions are sampled as finely as the pixels ask for.
+
+    Returns
+    -------
+    Tensor
+        (batch, 2 DIRECTIONS) between 0 and 1.
+    """
     return torch.cat((coverage / (coverage + 0.05), coverage.clamp(max=1.0)), dim=1)
 
 

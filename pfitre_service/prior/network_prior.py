@@ -23,7 +23,14 @@ _REACH = 6.0
 class NetworkPrior:
     """What the network makes of a volume, told which angles were measured.
 
-    network: (batch, 5, y, x) and (batch, directions) -> (batch, y, x), as `PfitreNet`, over the tomogram's scale.
+    Parameters
+    ----------
+    network
+        (batch, 5, y, x) and (batch, directions) -> (batch, y, x), as `PfitreNet`, over the tomogram's scale.
+    name
+        Of its weights.
+    reduced_precision
+        Whether it may compute in bfloat16 where the hardware does.
     """
 
     directions = DIRECTIONS
@@ -37,11 +44,34 @@ class NetworkPrior:
         self.coverage: Tensor | None = None
 
     def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
-        """What the data alone and total variation give, (slices, size, size) each, and the (directions,) densities."""
+        """What the network is shown besides the slices, from now on.
+
+        Parameters
+        ----------
+        physics
+            (slices, size, size) float32, what the data alone give.
+        smooth
+            (slices, size, size) float32, total variation's answer.
+        coverage
+            (directions,) densities of the measured angles.
+        """
         self.physics, self.smooth, self.coverage = physics, smooth, coverage
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
-        """(slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
+        """The slices as they likely are; before `observe`, the slices without what is negative.
+
+        Parameters
+        ----------
+        v
+            (slices, size, size) float32.
+        scale
+            The tomogram's scale of values, in the unit of v.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32, not negative.
+        """
         physics, smooth = self.physics, self.smooth
         if physics is None or smooth is None or self.coverage is None or scale <= 0.0:
             return v.clamp_min(0.0)
@@ -94,7 +124,18 @@ def _tiles(length: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: elsewhere it would be right, and slower than float32."""
+    """Whether the device multiplies bfloat16 in hardware: elsewhere it would be right, and slower than float32.
+
+    Parameters
+    ----------
+    device
+        CPU or GPU.
+
+    Returns
+    -------
+    bool
+        True where it does.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # of torch itself; a release may rename it

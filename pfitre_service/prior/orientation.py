@@ -20,30 +20,73 @@ class View:
     """How a slice is looked at: mirrored along x first, then with its axes exchanged."""
 
     mirrored: bool = False
+    """Along x, first."""
     exchanged: bool = False
+    """The axes x and y, after that."""
 
     def of(self, pictures: Tensor) -> Tensor:
-        """(..., y, x) as seen in this view."""
+        """Pictures as seen in this view.
+
+        Parameters
+        ----------
+        pictures
+            (..., y, x).
+
+        Returns
+        -------
+        Tensor
+            (..., y, x), or (..., x, y) where the axes are exchanged.
+        """
         turned = pictures.flip(-1) if self.mirrored else pictures
         return turned.transpose(-1, -2) if self.exchanged else turned
 
     def back(self, pictures: Tensor) -> Tensor:
-        """Undoes `of`."""
+        """Undoes `of`.
+
+        Parameters
+        ----------
+        pictures
+            As `of` gives them.
+
+        Returns
+        -------
+        Tensor
+            (..., y, x).
+        """
         turned = pictures.transpose(-1, -2) if self.exchanged else pictures
         return turned.flip(-1) if self.mirrored else turned
 
     def of_coverage(self, coverage: Tensor) -> Tensor:
-        """(directions,) densities of the same measurement in this view."""
+        """The same measurement as seen in this view.
+
+        Parameters
+        ----------
+        coverage
+            (directions,) densities over [0, 180) degrees.
+
+        Returns
+        -------
+        Tensor
+            (directions,) densities.
+        """
         half = coverage.shape[-1] // 2
         turned = coverage.flip(-1) if self.mirrored else coverage
         return turned.flip(-1).roll(half, -1) if self.exchanged else turned
 
 
 def folding_view(coverage: Tensor) -> View:
-    """The view in which the middle of what is missing lies between 0 and 45 degrees.
+    """The view in which the middle of what is missing lies between 0 and 45 degrees. The middle is that of a
+    direction's double angle, weighed by how much of its sampling is missing.
 
-    coverage: (directions,) densities over [0, 180) degrees. The middle is that of a direction's double angle, weighed
-    by how much of its sampling is missing.
+    Parameters
+    ----------
+    coverage
+        (directions,) densities over [0, 180) degrees.
+
+    Returns
+    -------
+    View
+        One of four.
     """
     missing = (1 - (coverage / coverage.max().clamp_min(1e-6)).clamp(max=1.0)).tolist()
     step = math.pi / len(missing)
@@ -55,12 +98,34 @@ def folding_view(coverage: Tensor) -> View:
 
 
 def describe(coverage: Tensor) -> tuple[View, Tensor]:
-    """The folding view and the coverage as it is in that view."""
+    """The folding view and the coverage as it is in that view.
+
+    Parameters
+    ----------
+    coverage
+        (directions,) densities over [0, 180) degrees.
+
+    Returns
+    -------
+    tuple[View, Tensor]
+        The view, and (directions,) densities.
+    """
     view = folding_view(coverage)
     return view, view.of_coverage(coverage)
 
 
 def neighbours(volume: Tensor) -> Tensor:
-    """(slices, y, x) -> (slices, 3, y, x): each slice between the one below and the one above, the ends repeated."""
+    """Each slice between the one below and the one above, the ends repeated.
+
+    Parameters
+    ----------
+    volume
+        (slices, y, x).
+
+    Returns
+    -------
+    Tensor
+        (slices, 3, y, x).
+    """
     padded = torch.cat((volume[:1], volume, volume[-1:]))
     return torch.stack((padded[:-2], padded[1:-1], padded[2:]), dim=1)

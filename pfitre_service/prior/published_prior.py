@@ -14,6 +14,13 @@ class PublishedPrior:
     """Each slice through `Zhao2025`, standardised by the mean and spread of the whole volume.
 
     Upstream takes both from each slice in each iteration, which makes the slices of a stack drift apart.
+
+    Parameters
+    ----------
+    network
+        `Zhao2025` with its weights.
+    name
+        Of its weights.
     """
 
     directions = 1
@@ -23,10 +30,29 @@ class PublishedPrior:
         self.name = name
 
     def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
-        """Nothing: this network was trained for one kind of wedge and is told of none."""
+        """Nothing: this network was trained for one kind of wedge and is told of none.
+
+        Parameters
+        ----------
+        physics, smooth, coverage
+            Not used.
+        """
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
-        """(slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
+        """The slices as they likely are.
+
+        Parameters
+        ----------
+        v
+            (slices, size, size) float32.
+        scale
+            The tomogram's scale of values, in the unit of v.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32, not negative.
+        """
         if scale <= 0.0:
             return v.clamp_min(0.0)
         positive = v.clamp_min(0.0)

@@ -67,6 +67,16 @@ def available(folder: Path | None = None) -> tuple[WeightsInfo, ...]:
     """The package's weights and those in the user's `folder` that can be there to load; hashes are not looked at.
 
     What is broken is left out and logged; `check` lists it with the reason.
+
+    Parameters
+    ----------
+    folder
+        Of a user's weights; None for `default_folder`.
+
+    Returns
+    -------
+    tuple[WeightsInfo, ...]
+        The package's first.
     """
     found, broken = _survey(folder)
     for each in broken:
@@ -75,10 +85,26 @@ def available(folder: Path | None = None) -> tuple[WeightsInfo, ...]:
 
 
 def load(name: str, folder: Path | None = None) -> tuple[dict[str, Tensor], WeightsInfo]:
-    """State dict (floating-point tensors as float32, on the CPU) and what it belongs to.
+    """Reads weights; the file's hash is checked before it is parsed.
 
-    Raises SettingsError for a name that nothing has; InputError for a file that is absent, cut short, not the one that
-    the manifest means, unreadable, or of an unknown architecture.
+    Parameters
+    ----------
+    name
+        As `available` lists it.
+    folder
+        Of a user's weights; None for `default_folder`.
+
+    Returns
+    -------
+    tuple[dict[str, Tensor], WeightsInfo]
+        State dict, floating-point tensors as float32 on the CPU, and what it belongs to.
+
+    Raises
+    ------
+    SettingsError
+        Nothing has that name.
+    InputError
+        The file is absent, cut short, not the one that the manifest means, unreadable, or of an unknown architecture.
     """
     from pfitre_service.prior.weights_file import parse
 
@@ -103,8 +129,30 @@ def save(
 ) -> WeightsInfo:
     """Writes one weights file, whole or not at all; it is loaded by name once it is registered.
 
-    Raises InputError for values that are not finite or, with `half` (float16 on disk), too large; SettingsError for a
-    path that cannot be written.
+    Parameters
+    ----------
+    state
+        State dict of a network.
+    path
+        The file to write, .safetensors.
+    architecture
+        One of `ARCHITECTURES`.
+    recipe, license
+        How it was trained (anything that JSON holds), and the weights' licence.
+    half
+        float16 in the file; else float32.
+
+    Returns
+    -------
+    WeightsInfo
+        What was written, named after its file.
+
+    Raises
+    ------
+    InputError
+        Values are not finite or, with `half`, too large.
+    SettingsError
+        The path cannot be written.
     """
     from pfitre_service.prior.weights_file import serialise
 
@@ -122,9 +170,24 @@ def save(
 
 
 def register(info: WeightsInfo, folder: Path, name: str, *, card: Path | None = None) -> WeightsInfo:
-    """Makes the weights file `info`, which lies in `folder`, loadable from there as `name`; replaces such an entry.
+    """Makes a weights file loadable by name; an entry of that name is replaced.
 
-    `card`: the model card, in the same folder. Raises SettingsError for a name that cannot be had or a file elsewhere.
+    Parameters
+    ----------
+    info, folder
+        The weights file, and the folder it lies in.
+    name, card
+        By which it is loaded from then on, and its model card, in the same folder.
+
+    Returns
+    -------
+    WeightsInfo
+        The entry.
+
+    Raises
+    ------
+    SettingsError
+        The name cannot be had, or a file lies elsewhere.
     """
     source = _source(folder)
     _check_free(name, source)
@@ -137,10 +200,27 @@ def register(info: WeightsInfo, folder: Path, name: str, *, card: Path | None = 
 
 
 def import_checkpoint(file: Path, *, name: str | None = None, folder: Path | None = None) -> WeightsInfo:
-    """Takes a checkpoint (.pth) of the published network in among the user's weights, as `name` or its file's name.
+    """Takes a checkpoint of the published network in among the user's weights. Kept as float16 where that holds its
+    values, else as float32. Where it fails, nothing is written.
 
-    Kept as float16 where that holds its values, else as float32. Raises InputError for a file that is none and
-    SettingsError for a name or folder that cannot be had; nothing is written then.
+    Parameters
+    ----------
+    file
+        Checkpoint as its authors' training writes it (.pth).
+    name, folder
+        By which it is loaded from then on, and where it is kept; None for its file's name and `default_folder`.
+
+    Returns
+    -------
+    WeightsInfo
+        The entry.
+
+    Raises
+    ------
+    InputError
+        The file is no checkpoint of the published network.
+    SettingsError
+        The name or the folder cannot be had.
     """
     from pfitre_service.prior.checkpoint import read_checkpoint
     from pfitre_service.prior.weights_file import fits_half
@@ -173,8 +253,21 @@ def import_checkpoint(file: Path, *, name: str | None = None, folder: Path | Non
 
 
 def check(folder: Path | None = None, *, build: Callable[[str], nn.Module]) -> tuple[CheckedWeights, ...]:
-    """Looks at all weights: manifest, length, hash, format, architecture, and whether `build(architecture)`, a fresh
-    network, would take the state dict strictly."""
+    """Looks at all weights: manifest, length, hash, format, architecture, and whether a fresh network would take the
+    state dict strictly.
+
+    Parameters
+    ----------
+    folder
+        Of a user's weights; None for `default_folder`.
+    build
+        A fresh network of an architecture, such as `architectures.build`.
+
+    Returns
+    -------
+    tuple[CheckedWeights, ...]
+        One for each, the package's first.
+    """
     found, broken = _survey(folder)
     return (*(_checked(info, folder, build) for info in found), *broken)
 

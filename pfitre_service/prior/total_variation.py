@@ -24,7 +24,13 @@ _FIRST_WEIGHT = 0.12
 
 class TotalVariation:
     """The prior of one tomogram; `dual` is its state, (3, slices, size, size) float32. `weight` may be changed between
-    calls where it is `adjustable`."""
+    calls where it is `adjustable`.
+
+    Parameters
+    ----------
+    parameters
+        Weight and iterations; the defaults for None.
+    """
 
     name = "tv"
 
@@ -36,11 +42,35 @@ class TotalVariation:
         self.dual: Tensor | None = None
 
     def of_weight(self, weight: float) -> TotalVariation:
-        """A fresh one, of that weight."""
+        """A fresh one, of that weight.
+
+        Parameters
+        ----------
+        weight
+            Height of a step that is smoothed away, as a share of the tomogram's scale of values.
+
+        Returns
+        -------
+        TotalVariation
+            With the same number of iterations.
+        """
         return TotalVariation(replace(self.parameters, weight=weight))
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
-        """prox(v), (slices, size, size) float32 in and out, not negative. `scale`: the tomogram's scale of values."""
+        """prox(v), from the dual of the last call on.
+
+        Parameters
+        ----------
+        v
+            (slices, size, size) float32.
+        scale
+            The tomogram's scale of values, in the unit of v.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32, not negative.
+        """
         strength = self.weight * scale
         if strength <= 0.0:
             return v.clamp_min(0.0)
@@ -51,7 +81,24 @@ class TotalVariation:
 
 
 def tv_prox(v: Tensor, strength: float, dual: Tensor, *, iterations: int) -> tuple[Tensor, Tensor]:
-    """One call of FGP: (z, dual) from v, (slices, y, x) float32, and a starting `dual`, (3, slices, y, x)."""
+    """One call of FGP (Beck & Teboulle 2009).
+
+    Parameters
+    ----------
+    v
+        (slices, y, x) float32.
+    strength
+        g above: height of a step that is smoothed away, in the unit of v.
+    dual
+        (3, slices, y, x) float32, where it starts: zeros, or what the last call gave.
+    iterations
+        Dual iterations.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        z, (slices, y, x) float32, not negative, and the dual, (3, slices, y, x).
+    """
     step = 1.0 / (12.0 * strength)  # ||D||^2 <= 4 per axis
     momentum, ahead = 1.0, dual
     for _ in range(iterations):
@@ -64,7 +111,18 @@ def tv_prox(v: Tensor, strength: float, dual: Tensor, *, iterations: int) -> tup
 
 
 def gradient(z: Tensor) -> Tensor:
-    """Forward differences D z: (slices, y, x) -> (3, slices, y, x), zero across the last face of each axis."""
+    """Forward differences D z, zero across the last face of each axis.
+
+    Parameters
+    ----------
+    z
+        (slices, y, x).
+
+    Returns
+    -------
+    Tensor
+        (3, slices, y, x): along slices, y and x.
+    """
     differences = z.new_zeros(3, *z.shape)
     for axis in range(3):
         length = z.shape[axis] - 1
@@ -73,7 +131,18 @@ def gradient(z: Tensor) -> Tensor:
 
 
 def adjoint_gradient(p: Tensor) -> Tensor:
-    """D^T p: (3, slices, y, x) -> (slices, y, x)."""
+    """D^T p.
+
+    Parameters
+    ----------
+    p
+        (3, slices, y, x).
+
+    Returns
+    -------
+    Tensor
+        (slices, y, x).
+    """
     result = torch.zeros_like(p[0])
     for axis in range(3):
         length = p.shape[axis + 1] - 1
@@ -81,11 +150,6 @@ def adjoint_gradient(p: Tensor) -> Tensor:
         result.narrow(axis, 1, length).add_(part)
         result.narrow(axis, 0, length).sub_(part)
     return result
-
-
-def total_variation(z: Tensor) -> float:
-    """TV(z) of a volume (slices, y, x)."""
-    return float(gradient(z).square().sum(0).sqrt().sum())
 
 
 def _onto_unit_balls(p: Tensor) -> Tensor:

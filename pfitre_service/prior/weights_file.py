@@ -24,14 +24,42 @@ _LENGTH_BYTES = 8
 
 
 def fits_half(state: Mapping[str, Tensor]) -> bool:
-    """Whether every value stays finite in float16."""
+    """Whether every value stays finite in float16.
+
+    Parameters
+    ----------
+    state
+        State dict of a network.
+
+    Returns
+    -------
+    bool
+        True where it does.
+    """
     return all(_peak(value) <= _HALF_MAX for value in state.values())
 
 
 def serialise(state: Mapping[str, Tensor], metadata: Mapping[str, str], *, half: bool) -> bytes:
-    """The file's bytes; floating-point tensors become float16 if `half`, else float32, others stay as they are.
+    """A state dict as the bytes of a weights file.
 
-    Raises InputError for values that are not finite or do not fit.
+    Parameters
+    ----------
+    state
+        State dict of a network.
+    metadata
+        `METADATA` at least, as strings.
+    half
+        Floating-point tensors become float16; else float32. Others stay as they are.
+
+    Returns
+    -------
+    bytes
+        The whole file.
+
+    Raises
+    ------
+    InputError
+        Values are not finite, or do not fit.
     """
     # Infinity is beyond every limit; NaN compares false with all of them.
     limit = _HALF_MAX if half else torch.finfo(torch.float32).max
@@ -51,7 +79,25 @@ def serialise(state: Mapping[str, Tensor], metadata: Mapping[str, str], *, half:
 
 
 def parse(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict, floating-point tensors as float32, and metadata. Raises InputError that names `where`."""
+    """Reads the bytes of a weights file.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    where
+        Its name, for error messages.
+
+    Returns
+    -------
+    tuple[dict[str, Tensor], dict[str, str]]
+        State dict, floating-point tensors as float32, and metadata.
+
+    Raises
+    ------
+    InputError
+        The bytes are no weights file, or lack some of `METADATA`.
+    """
     try:
         tensors = load_tensors(data)
         header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")])
@@ -69,7 +115,20 @@ def parse(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """What keeps `state` from loading strictly into a network with the state dict `expected`, one phrase a matter."""
+    """What keeps a state dict from loading strictly into a network.
+
+    Parameters
+    ----------
+    state
+        State dict that is to be loaded.
+    expected
+        State dict of the network.
+
+    Returns
+    -------
+    tuple[str, ...]
+        One phrase a matter; empty where it loads.
+    """
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     reshaped = [

@@ -8,7 +8,7 @@ checkpoint's. Its file also holds layers that its forward pass never uses (the d
 
 Around the network its authors scale one slice to 0..1 by its own extremes, standardise it by its own mean and standard
 deviation (not by ImageNet's), repeat it in three channels, average the three that come back, and undo both steps. The
-scaling to 0..1 cancels out: `slice_statistics`, `standardise` and `destandardise` are all that is left of it.
+scaling to 0..1 cancels out: `standardise` and `destandardise` are all that is left of it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REDUCTION = 4
 
 
 class Zhao2025(nn.Module):
-    """(batch, 3, height, width) float32, a standardised slice three times -> (batch, 1, height, width), standardised.
+    """The network of the publication.
 
     Sizes that do not divide by 4 are padded at the right and the bottom with the picture's edge, and cropped again.
     """
@@ -60,6 +60,18 @@ class Zhao2025(nn.Module):
         self.final = nn.Conv2d(32, 3, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """The slices without artefacts.
+
+        Parameters
+        ----------
+        pictures
+            (batch, 3, height, width) float32, a standardised slice three times.
+
+        Returns
+        -------
+        Tensor
+            (batch, 1, height, width) float32, standardised.
+        """
         height, width = pictures.shape[-2:]
         margin = (0, -width % _REDUCTION, 0, -height % _REDUCTION)
         padded = functional.pad(pictures, margin, mode="replicate") if any(margin) else pictures
@@ -86,6 +98,18 @@ class DilatedDenseBlock(nn.Module):
             self.add_module(f"conv{index + 1}", _dense(index, dilation))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x + D(x).
+
+        Parameters
+        ----------
+        x
+            (batch, 256, height, width).
+
+        Returns
+        -------
+        Tensor
+            (batch, 256, height, width).
+        """
         seen = x
         for convolution in self.children():
             newest = functional.gelu(convolution(seen))
@@ -104,6 +128,18 @@ class ResidualDenseBlock(nn.Module):
             self.add_module(f"conv{index + 1}", _dense(index, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x + 0.2 D(x).
+
+        Parameters
+        ----------
+        x
+            (batch, 256, height, width).
+
+        Returns
+        -------
+        Tensor
+            (batch, 256, height, width).
+        """
         *inner, last = self.children()
         seen = x
         for convolution in inner:
@@ -112,18 +148,48 @@ class ResidualDenseBlock(nn.Module):
 
 
 class ConvRelu(nn.Module):
-    """A 3x3 convolution, then (whatever the published name says) a GELU."""
+    """A 3x3 convolution, then (whatever the published name says) a GELU.
+
+    Parameters
+    ----------
+    given
+        Channels that go in.
+    channels
+        Channels that come out.
+    """
 
     def __init__(self, given: int, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(given, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """GELU of the convolution.
+
+        Parameters
+        ----------
+        x
+            (batch, given, height, width).
+
+        Returns
+        -------
+        Tensor
+            (batch, channels, height, width).
+        """
         return functional.gelu(self.conv(x))
 
 
 class DecoderBlock(nn.Module):
-    """(batch, given, height, width) -> (batch, channels, 2 height, 2 width)."""
+    """Twice the resolution, by a transposed convolution.
+
+    Parameters
+    ----------
+    given
+        Channels that go in.
+    middle
+        Channels in between.
+    channels
+        Channels that come out.
+    """
 
     def __init__(self, given: int, middle: int, channels: int) -> None:
         super().__init__()
@@ -132,26 +198,54 @@ class DecoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Twice the resolution.
+
+        Parameters
+        ----------
+        x
+            (batch, given, height, width).
+
+        Returns
+        -------
+        Tensor
+            (batch, channels, 2 height, 2 width).
+        """
         return self.block(x)
 
 
-def slice_statistics(slices: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each slice, both (batch, 1, 1), of (batch, height, width) float32.
-
-    Published: of the slice repeated in three channels with Bessel's correction, that is of N pixels with N - 1/3 in
-    the denominator. A constant slice has the deviation 1, so that it passes unharmed.
-    """
-    spread, mean = torch.std_mean(slices, dim=(-2, -1), correction=1 / 3, keepdim=True)
-    return mean, torch.where(spread > 0, spread, torch.ones_like(spread))
-
-
 def standardise(slices: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
-    """(batch, height, width) -> (batch, 3, height, width), the network's input."""
+    """The network's input.
+
+    Parameters
+    ----------
+    slices
+        (batch, height, width) float32.
+    mean, spread
+        (batch, 1, 1) or (1, 1, 1), what is taken away and what is divided by.
+
+    Returns
+    -------
+    Tensor
+        (batch, 3, height, width) float32.
+    """
     return ((slices - mean) / spread)[:, None].expand(-1, 3, -1, -1)
 
 
 def destandardise(answer: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
-    """(batch, 1, height, width), the network's output -> (batch, height, width) in the slices' own unit."""
+    """The network's output in the slices' own unit.
+
+    Parameters
+    ----------
+    answer
+        (batch, 1, height, width) float32.
+    mean, spread
+        As `standardise` was given them.
+
+    Returns
+    -------
+    Tensor
+        (batch, height, width) float32.
+    """
     return answer[:, 0] * spread + mean
 
 

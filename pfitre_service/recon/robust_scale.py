@@ -12,10 +12,21 @@ _VOXELS_READ = 200_000
 
 
 def robust_scale(x: Tensor, voxels: int = _VOXELS_READ) -> float:
-    """The value of |x| with half of the volume's energy below it, from about so many `voxels` at most.
+    """The value of |x| with half of the volume's energy below it: that of the sample, however small a part of the field
+    the sample fills. Hot voxels, up to one in ten thousand, do not move it: what is larger counts as the value that so
+    few exceed.
 
-    It is that of the sample, however small a part of the field the sample fills. Hot voxels, up to one in ten
-    thousand, do not move it: what is larger counts as the value that so few exceed.
+    Parameters
+    ----------
+    x
+        Any shape.
+    voxels
+        It is read from about so many at most.
+
+    Returns
+    -------
+    float
+        In the unit of x.
     """
     values = x.flatten()
     read = values[:: _stride(values.numel() // voxels, x.shape[-1])].abs().cpu().numpy()

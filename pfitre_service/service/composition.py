@@ -76,7 +76,7 @@ def worker_process(settings: Settings, context: ProcessContext) -> None:
 def epics_process(settings: Settings, context: ProcessContext) -> None:
     """The process variables. They give way as the solver does."""
     os.nice(_WORKER_NICENESS)
-    from pfitre_service.epics.process import run_epics  # p4p, an extra
+    from pfitre_service.epics.pva_process import run_epics  # p4p, an extra
 
     run_epics(settings, context)
 

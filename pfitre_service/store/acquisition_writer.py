@@ -73,12 +73,6 @@ class AcquisitionWriter:
         self._in_step = False
         self._unconfirmed: set[FrameId] = set()  # of a call that failed: stored perhaps, and not yet reported as stored
 
-    @property
-    def stored(self) -> dict[Role, int]:
-        """Frames stored per role."""
-        self._get_in_step()
-        return dict(self._rows)
-
     def append(self, frames: Sequence[Frame]) -> Appended:
         """Store `frames` in their order; those stored before are skipped and counted.
 

@@ -31,12 +31,15 @@ class TomogramSummary:
     """What a list of tomograms shows of one."""
 
     key: TomogramKey
+    """Its name."""
     metadata: dict[str, Any]
     """The container's: sample, run uids, status and its reason, parameters."""
     acquisition: AcquisitionState
+    """See `layout.AcquisitionState`."""
     reason: str | None
     """Why the acquisition ended."""
     expected_frames: int | None
+    """Projections that the plan announced; None when it did not say."""
     frames: dict[Role, int]
     """Stored frames per role; may lag behind `frames` by the batch that is being written. Flats and darks of another
     run count, where this one named it for them and has none."""
@@ -53,10 +56,12 @@ class TomogramSummary:
 
     @property
     def status(self) -> str:
+        """Of the reconstruction, such as iterating or final."""
         return str(self.metadata.get("status", "idle"))
 
     @property
     def measurement(self) -> Measurement:
+        """What the images hold."""
         return self.metadata.get("measurement") or "transmission"
 
     @property
@@ -74,7 +79,15 @@ class TomogramSummary:
 
 
 class Catalog:
-    """A connection to the catalogue. Safe to share between threads; its writers are not."""
+    """A connection to the catalogue. Safe to share between threads; its writers are not.
+
+    Parameters
+    ----------
+    wire
+        Connection to the server.
+    data_dir
+        As `connect` has it.
+    """
 
     def __init__(self, wire: TiledHttp, data_dir: Path | None = None) -> None:
         self._wire = wire
@@ -93,13 +106,28 @@ class Catalog:
     ) -> Catalog:
         """Wait for the server at `uri` and check that `api_key` opens it; without a key the catalogue is only read.
 
-        Args:
-            data_dir: the folder that this very server works on, if it may be on this machine: where it is, frames are
-                written and read there.
+        Parameters
+        ----------
+        uri
+            Root address of the server.
+        api_key
+            None to read only.
+        timeout_s, request_timeout_s
+            Seconds to wait for the server, and for one answer.
+        data_dir
+            Folder that this very server works on, if it may be on this machine: frames are written and read there.
 
-        Raises:
-            StoreUnavailableError: nothing answered within `timeout_s`.
-            StoreError: it answers, and refuses.
+        Returns
+        -------
+        Catalog
+            An open connection; close it, or use it as a context manager.
+
+        Raises
+        ------
+        StoreUnavailableError
+            Nothing answered within `timeout_s`.
+        StoreError
+            It answers, and refuses.
         """
         return cls._connect(uri, api_key, timeout_s, request_timeout_s, data_dir, writes=api_key is not None)
 
@@ -140,6 +168,7 @@ class Catalog:
         return self._wire.uri
 
     def close(self) -> None:
+        """Ends the connection."""
         self._wire.close()
 
     def __enter__(self) -> Catalog:
@@ -166,12 +195,24 @@ class Catalog:
         expected_frames: int | None = None,
         documents: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Make a tomogram, ready for frames. False where it is there already: it is resumed, its metadata left alone.
+        """Makes a tomogram, ready for frames.
 
-        Args:
-            metadata: sample, run_uids, geometry (see `layout.geometry_document`; rows and columns may be missing),
-                measurement, profile, software version.
-            documents: start and descriptor documents that a restart needs.
+        Parameters
+        ----------
+        key
+            Its name.
+        metadata
+            Sample, run_uids, geometry (see `layout.geometry_document`; rows and columns may be missing), measurement,
+            profile, software version.
+        expected_frames
+            Projections that the plan announced; None when it did not say.
+        documents
+            Start and descriptor documents that a restart needs.
+
+        Returns
+        -------
+        bool
+            False where it is there already: it is resumed, its metadata left alone.
         """
         document = {"status": "receiving", "created": time.time(), **metadata}
         created = nodes.create_container(self._wire, layout.ROOT, key.id, document)
@@ -224,16 +265,35 @@ class Catalog:
                 return found
 
     def summary(self, key: TomogramKey) -> TomogramSummary:
-        """Raises StoreMissingError where there is no such tomogram."""
+        """What is stored of one tomogram.
+
+        Parameters
+        ----------
+        key
+            The tomogram.
+
+        Returns
+        -------
+        TomogramSummary
+            As it is now.
+
+        Raises
+        ------
+        StoreMissingError
+            There is no such tomogram.
+        """
         return self._summary(nodes.get_node(self._wire, layout.container_path(key)))
 
     def acquisition_writer(self, key: TomogramKey) -> AcquisitionWriter:
+        """Writes the frames of a tomogram."""
         return AcquisitionWriter(self._wire, key, self._data_dir)
 
     def result_writer(self, key: TomogramKey) -> ResultWriter:
+        """Writes what is made of a tomogram."""
         return ResultWriter(self._wire, key, self._data_dir)
 
     def reader(self, key: TomogramKey) -> TomogramReader:
+        """Reads a tomogram."""
         return TomogramReader(self._wire, key, self._data_dir)
 
     def _summary(self, container: nodes.Node) -> TomogramSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ class FrameRows:
 
 def _with(before: NDArray[np.float64], columns: Mapping[str, list[Any]], role: Role) -> NDArray[np.float64]:
     rows = zip(columns["role"], columns["index"], columns["angle"], strict=True)
-    new = sorted((index, layout.number(angle)) for name, index, angle in rows if name == role)
+    new = sorted((index, math.nan if angle is None else float(angle)) for name, index, angle in rows if name == role)
     return np.concatenate((before, np.array([angle for _, angle in new], np.float64)))
 
 

@@ -7,6 +7,7 @@ container's metadata.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
@@ -49,7 +50,20 @@ _TEXTS = {"role", "run_uid", "stream", "event_uid", "phase"}
 
 
 def check_version(metadata: Mapping[str, Any], where: str) -> None:
-    """Raises StoreError for a catalogue of another layout, from the metadata of the container of all tomograms."""
+    """Refuses a catalogue of another layout.
+
+    Parameters
+    ----------
+    metadata
+        Of the container of all tomograms.
+    where
+        Address of the catalogue.
+
+    Raises
+    ------
+    StoreError
+        The layout is another one.
+    """
     found = metadata.get("layout", 1)
     if found == VERSION:
         return
@@ -62,24 +76,70 @@ def check_version(metadata: Mapping[str, Any], where: str) -> None:
 
 
 def container_path(key: TomogramKey) -> str:
+    """Path of a tomogram in the catalogue.
+
+    Parameters
+    ----------
+    key
+        The tomogram.
+
+    Returns
+    -------
+    str
+        Segments with slashes between.
+    """
     return f"{ROOT}/{key.id}"
 
 
 def node_path(key: TomogramKey, name: str) -> str:
+    """Path of a node in a tomogram.
+
+    Parameters
+    ----------
+    key
+        The tomogram.
+    name
+        Of the array or table.
+
+    Returns
+    -------
+    str
+        Segments with slashes between.
+    """
     return f"{ROOT}/{key.id}/{name}"
 
 
 def partition_of(row: int) -> int:
-    """The partition of `frames` in which a batch lies whose first row is `row` (from 0).
+    """The partition of `frames` in which a batch lies. A reader that knows `row` rows finds the next ones there. A
+    batch is never divided, so partitions may hold more rows than this says, or none; tables made before there were
+    partitions have all their rows in the first.
 
-    A reader that knows `row` rows finds the next ones there. A batch is never divided, so partitions may hold more
-    rows than this says, or none; tables made before there were partitions have all their rows in the first.
+    Parameters
+    ----------
+    row
+        First row of the batch, from 0.
+
+    Returns
+    -------
+    int
+        From 0.
     """
     return row // _PARTITION_ROWS
 
 
 def table_schema(columns: Sequence[str]) -> Any:
-    """The pyarrow.Schema of `frames` or `progress`."""
+    """Schema of `frames` or `progress`.
+
+    Parameters
+    ----------
+    columns
+        `FRAME_COLUMNS` or `PROGRESS_COLUMNS`.
+
+    Returns
+    -------
+    Any
+        A pyarrow.Schema.
+    """
     import pyarrow
 
     def kind(name: str) -> Any:
@@ -91,11 +151,36 @@ def table_schema(columns: Sequence[str]) -> Any:
 
 
 def frame_id(frame: Frame) -> FrameId:
+    """What names a frame, wherever it came from.
+
+    Parameters
+    ----------
+    frame
+        With what its documents said of it.
+
+    Returns
+    -------
+    FrameId
+        See `FrameId`.
+    """
     return (frame.run_uid, frame.stream, frame.seq_num, frame.part, frame.event_uid)
 
 
 def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, list[Any]]:
-    """Rows of `frames`; rows[i] is where frames[i] lies in the array of its role."""
+    """Rows of `frames`.
+
+    Parameters
+    ----------
+    frames
+        To be stored.
+    rows
+        Where each lies in the array of its role.
+
+    Returns
+    -------
+    dict[str, list[Any]]
+        By the names of `FRAME_COLUMNS`.
+    """
     return {
         "role": [frame.role for frame in frames],
         "index": [int(row) for row in rows],
@@ -110,11 +195,34 @@ def frame_columns(frames: Sequence[Frame], rows: Sequence[int]) -> dict[str, lis
 
 
 def progress_columns(rows: Sequence[Progress]) -> dict[str, list[Any]]:
+    """Rows of `progress`.
+
+    Parameters
+    ----------
+    rows
+        Oldest first.
+
+    Returns
+    -------
+    dict[str, list[Any]]
+        By the names of `PROGRESS_COLUMNS`.
+    """
     return {name: [getattr(row, name) for row in rows] for name in PROGRESS_COLUMNS}
 
 
 def progress_rows(columns: Mapping[str, Sequence[Any]]) -> list[Progress]:
-    """What `progress_columns` made; NaN comes back from SQL as null."""
+    """What `progress_columns` made; NaN comes back from SQL as null.
+
+    Parameters
+    ----------
+    columns
+        By name.
+
+    Returns
+    -------
+    list[Progress]
+        One for each row.
+    """
     names = PROGRESS_COLUMNS
     return [
         Progress(**{name: _cell(name, value) for name, value in zip(names, row, strict=True)})
@@ -123,22 +231,78 @@ def progress_rows(columns: Mapping[str, Sequence[Any]]) -> list[Progress]:
 
 
 def withdrawn_rows(metadata: Mapping[str, Any]) -> dict[Role, frozenset[int]]:
-    """Rows of each role's array that count no more, from the metadata of `frames`."""
+    """Rows of each role's array that count no more.
+
+    Parameters
+    ----------
+    metadata
+        Of `frames`.
+
+    Returns
+    -------
+    dict[Role, frozenset[int]]
+        Rows from 0.
+    """
     return {role: frozenset(int(row) for row in metadata.get(key) or ()) for role, key in WITHDRAWN.items()}
 
 
-def number(value: float | None) -> float:
-    """A float column's cell: null is NaN."""
-    return float("nan") if value is None else float(value)
+_ORIGIN = (
+    "run_uids",
+    "scan_id",
+    "sample",
+    "profile",
+    "element",
+    "references",
+    "measurement",
+    "software",
+    "prior",
+    "weights_sha256",
+    "device",
+    "frames_used",
+    "frames_unusable",
+    "frames_damaged",
+    "geometry",
+    "calibration",
+    "parameters",
+)
 
 
-def geometry_document(geometry: ScanGeometry) -> dict[str, Any]:
-    """Geometry as the container's metadata holds it."""
-    return {field.name: getattr(geometry, field.name) for field in fields(geometry)}
+def origin(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a tomogram comes from and how it was made: what exported files and arrays in notebooks carry.
+
+    Parameters
+    ----------
+    metadata
+        Of the tomogram.
+
+    Returns
+    -------
+    dict
+        JSON values by name; None for what is not known.
+    """
+    return {name: metadata.get(name) for name in _ORIGIN}
 
 
 def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None) -> ScanGeometry | None:
-    """Geometry from the container's metadata; what it leaves open comes from the frames. None while neither tells."""
+    """Geometry from the container's metadata; what it leaves open comes from the frames.
+
+    Parameters
+    ----------
+    document
+        What the run said.
+    frame_shape
+        (row, column) of the stored projections; None while there are none.
+
+    Returns
+    -------
+    ScanGeometry | None
+        None while neither tells.
+
+    Raises
+    ------
+    InputError
+        The geometry cannot be.
+    """
     rows, columns = document.get("rows"), document.get("columns")
     if frame_shape is not None:
         rows, columns = frame_shape
@@ -154,7 +318,18 @@ def geometry_of(document: Mapping[str, Any], frame_shape: tuple[int, int] | None
 
 
 def references_of(metadata: Mapping[str, Any]) -> TomogramKey | None:
-    """The tomogram that holds flats and darks for the one with this metadata, if its run named one."""
+    """The tomogram that holds flats and darks for another one, if its run named one.
+
+    Parameters
+    ----------
+    metadata
+        Of that other one.
+
+    Returns
+    -------
+    TomogramKey | None
+        None for none.
+    """
     uid = metadata.get("references")
     try:
         return TomogramKey(uid) if isinstance(uid, str) else None
@@ -165,4 +340,6 @@ def references_of(metadata: Mapping[str, Any]) -> TomogramKey | None:
 def _cell(name: str, value: Any) -> Any:
     if name in _TEXTS:
         return str(value)
-    return int(value) if name in _INTEGERS else number(value)
+    if name in _INTEGERS:
+        return int(value)
+    return math.nan if value is None else float(value)

@@ -46,7 +46,18 @@ class TiledParameters:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine alone."""
+    """Whether an address can be reached from this machine alone.
+
+    Parameters
+    ----------
+    host
+        Name or address.
+
+    Returns
+    -------
+    bool
+        False for names other than localhost.
+    """
     if host == "localhost":
         return True
     try:

@@ -30,13 +30,17 @@ class Acquisition:
     """How far the frames of a tomogram are, as the receiving side last said."""
 
     state: AcquisitionState
+    """See `layout.AcquisitionState`."""
     reason: str | None
+    """Why it ended."""
     expected_frames: int | None
+    """Projections that the plan announced; None when it did not say."""
     frame_shape: tuple[int, int] | None
     """(row, column) of a projection; None until the first is stored."""
     said_geometry: dict[str, Any]
     """What the run said of its geometry."""
     measurement: Measurement
+    """What the images hold."""
     documents: dict[str, Any]
     """Start and descriptor documents, for a restart."""
     received: dict[str, int]
@@ -60,6 +64,15 @@ class TomogramReader:
     """Reads what is stored now, while others write. Rows of `frames` never change: each is read once and kept.
 
     Not safe to share between threads.
+
+    Parameters
+    ----------
+    wire
+        Connection to the server.
+    key
+        The tomogram.
+    data_dir
+        Folder in which the server may keep arrays on this machine; None to read through the server alone.
     """
 
     def __init__(self, wire: TiledHttp, key: TomogramKey, data_dir: Path | None) -> None:
@@ -76,7 +89,13 @@ class TomogramReader:
         return nodes.get_node(self._wire, layout.container_path(self.key)).metadata
 
     def acquisition(self) -> Acquisition:
-        """Raises StoreMissingError where the tomogram does not exist."""
+        """How far the frames are.
+
+        Raises
+        ------
+        StoreMissingError
+            There is no such tomogram.
+        """
         container = self.metadata()
         frames = nodes.get_node(self._wire, layout.node_path(self.key, layout.FRAMES)).metadata
         array = self._node("projections")
@@ -106,26 +125,64 @@ class TomogramReader:
         gone = self.withdrawn("projection")
         table = nodes.read_table(self._wire, path, ("role", "index", "angle", "run_uid"))
         rows = zip(table["role"], table["index"], table["angle"], table["run_uid"], strict=True)
-        return {uid: layout.number(angle) for role, row, angle, uid in rows if role == "projection" and row not in gone}
+        return {
+            uid: math.nan if angle is None else float(angle)
+            for role, row, angle, uid in rows
+            if role == "projection" and row not in gone
+        }
 
     def withdrawn(self, role: Role) -> frozenset[int]:
-        """Rows of the array of `role` that were taken again or taken back, and do not count."""
+        """Rows that were taken again or taken back, and do not count.
+
+        Parameters
+        ----------
+        role
+            Whose array it is.
+
+        Returns
+        -------
+        frozenset[int]
+            Rows from 0.
+        """
         path = layout.node_path(self.key, layout.FRAMES)
         return layout.withdrawn_rows(nodes.get_node(self._wire, path).metadata)[role]
 
     def angles(self, role: Role = "projection") -> NDArray[np.float64]:
-        """(angle,) degrees of the stored frames of `role`, in the order of their array; NaN where there is none."""
+        """Angles of the stored frames, in the order of their array.
+
+        Parameters
+        ----------
+        role
+            Whose array it is.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            (angle,) degrees; NaN where there is none.
+        """
         return self._rows.angles()[role]
 
     def batches(
         self, role: Role, start: int = 0, *, max_frames: int | None = None, max_bytes: int = ANSWER_BYTES
     ) -> Iterator[FrameBatch]:
-        """Stored frames of `role` from row `start` to the last row that `frames` has at the time of the call. Those
-        that cannot be read any more are named in `FrameBatch.damaged`.
+        """Stored frames to the last row that `frames` has at the time of the call. Those that cannot be read any more
+        are named in `FrameBatch.damaged`.
 
-        Args:
-            max_frames: at most so many frames a batch.
-            max_bytes: at most so many bytes a batch; one frame at least.
+        Parameters
+        ----------
+        role
+            Whose array it is.
+        start
+            First row.
+        max_frames
+            Frames of a batch, at most; None for any number.
+        max_bytes
+            Bytes of a batch, at most; one frame at least.
+
+        Yields
+        ------
+        FrameBatch
+            (angle, row, column), as stored.
         """
         angles = self.angles(role)
         if start >= len(angles):
@@ -175,7 +232,18 @@ class TomogramReader:
         return self._read("expected_error")
 
     def result(self, name: ResultName) -> ResultArray | None:
-        """What is stored as `name`, to be read slice by slice; None until it is published whole."""
+        """A stored result, to be read slice by slice.
+
+        Parameters
+        ----------
+        name
+            Which one.
+
+        Returns
+        -------
+        ResultArray | None
+            None until it is published whole.
+        """
         node = self._node(name)
         if node is None or node.metadata.get("revision") is None:
             return None
@@ -189,7 +257,18 @@ class TomogramReader:
         return self._read("inferred")
 
     def revision(self, name: ResultName = "volume") -> int | None:
-        """Of the progress row that the stored array belongs to; None until it is published whole."""
+        """Of the progress row that a stored result belongs to.
+
+        Parameters
+        ----------
+        name
+            Which one.
+
+        Returns
+        -------
+        int | None
+            None until it is published whole.
+        """
         node = self._node(name)
         return None if node is None else node.metadata.get("revision")
 

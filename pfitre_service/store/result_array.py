@@ -23,8 +23,11 @@ class ResultArray:
     are read. Safe to share between threads."""
 
     wire: TiledHttp
+    """Connection to the server."""
     path: str
+    """Of the array in the catalogue."""
     shape: tuple[int, int, int]
+    """(z, y, x)."""
     depths: tuple[int, ...]
     """Slices of each slab, from the first."""
     revision: int
@@ -36,7 +39,25 @@ class ResultArray:
         return list(pairwise(np.cumsum([0, *self.depths]).tolist()))
 
     def read(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Slices `first` to `stop`, (z, y, x); a new array. Raises StoreError where there are fewer."""
+        """Some slices, as they are now.
+
+        Parameters
+        ----------
+        first
+            First slice.
+        stop
+            The one after the last.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x), a new array.
+
+        Raises
+        ------
+        StoreError
+            There are fewer.
+        """
         result = np.empty((stop - first, *self.shape[1:]), np.float32)
         depth = max(1, ANSWER_BYTES // (4 * math.prod(self.shape[1:])))
         for start in range(first, stop, depth):
@@ -47,7 +68,24 @@ class ResultArray:
         return result
 
     def cut(self, axis: int, place: int) -> NDArray[np.float32]:
-        """The slice at `place` along axis 0, 1 or 2 (z, y or x): (y, x), (z, x) or (z, y) float32. Raises StoreError
-        where there is no such slice, or the server is out of reach."""
+        """One slice along any axis, as it is now.
+
+        Parameters
+        ----------
+        axis
+            0, 1 or 2: z, y or x.
+        place
+            Index along it.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (y, x), (z, x) or (z, y) float32.
+
+        Raises
+        ------
+        StoreError
+            There is no such slice, or the server is out of reach.
+        """
         shape = [size for other, size in enumerate(self.shape) if other != axis]
         return nodes.read_cut_of_array(self.wire, self.path, axis, place, shape, np.dtype(np.float32))

@@ -15,13 +15,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pfitre_service.errors import StoreBrokenError, StoreDamagedError, StoreError, StoreUnavailableError
 from pfitre_service.logs import about
-from pfitre_service.model import Frame, Role, TomogramKey
+from pfitre_service.model import Frame, TomogramKey
 from pfitre_service.store.acquisition_writer import AcquisitionWriter, FramesRefusedError
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.layout import AcquisitionState
@@ -33,8 +33,6 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 # What one request under way may still take when time is up.
 _GRACE_S = 2.0
-
-OnStored = Callable[[TomogramKey, Mapping[Role, int]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,6 @@ class StoreThread:
         queue_bytes: frames that may wait.
         submit_timeout_s: longest that `append` waits for room.
         give_up_s: how long the server may fail at a job, while it is well otherwise, before its tomogram is given up.
-        on_stored: called from the thread after frames were stored, with the counts of that tomogram; must not raise.
     """
 
     def __init__(
@@ -77,12 +74,10 @@ class StoreThread:
         queue_bytes: int = 1 << 30,
         submit_timeout_s: float = 10.0,
         give_up_s: float = 300.0,
-        on_stored: OnStored | None = None,
     ) -> None:
         self._catalog = catalog
         self._submit_timeout_s = submit_timeout_s
         self._patience_s = give_up_s
-        self._on_stored = on_stored
         self._condition = threading.Condition()
         self._queue = WriteQueue(queue_bytes)
         self._state = StoreState()
@@ -271,11 +266,6 @@ class StoreThread:
             return
         done = writer.append(job.frames)
         self._count(stored=done.stored, duplicates=done.duplicates)
-        self._announce(job.key, writer)
-
-    def _announce(self, key: TomogramKey, writer: AcquisitionWriter) -> None:
-        if self._on_stored is not None:
-            self._on_stored(key, writer.stored)
 
     def _count(self, *, stored: int = 0, duplicates: int = 0, refused: int = 0) -> None:
         with self._condition:
@@ -306,8 +296,6 @@ class StoreThread:
         self._count(refused=len(error.frames), stored=error.stored, duplicates=error.duplicates)
         with self._condition:
             self._state = replace(self._state, retrying_since=None, last_error=str(error))
-        if error.stored:
-            self._announce(job.key, self._writers[job.key])
 
     def _note_failed(self, job: Job, error: StoreError) -> None:
         logger.error("store: %s refused: %s", job.what, error)

@@ -7,12 +7,12 @@ import platform
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pfitre_service.software import signature
 from pfitre_service.training.folder import Plan
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, OVERSAMPLING, TRAJECTORIES
 from pfitre_service.training.validation import ANGLE_STEP, COUNTS, WEDGES, Validation
@@ -25,21 +25,37 @@ class Machine:
     """What the training ran on, as far as its result and its time depend on it."""
 
     device: str
+    """Torch device, and its name."""
     threads: int
+    """Of torch."""
     cores: int
+    """Of the machine."""
     system: str
+    """Operating system and processor."""
     software: str
+    """Versions of this package, torch and Python."""
 
     @classmethod
     def from_device(cls, device: torch.device) -> Machine:
+        """This machine.
+
+        Parameters
+        ----------
+        device
+            That the training ran on.
+
+        Returns
+        -------
+        Machine
+            As it is now.
+        """
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         return cls(
             device=f"{device} ({name})",
             threads=torch.get_num_threads(),
             cores=os.cpu_count() or 1,
             system=f"{platform.system()} {platform.machine()}",
-            software=f"pfitre-service {version('pfitre-service')}, torch {torch.__version__}, "
-            f"Python {platform.python_version()}",
+            software=f"{signature()}, torch {torch.__version__}, Python {platform.python_version()}",
         )
 
 
@@ -48,12 +64,17 @@ class Facts:
     """What a card is written from."""
 
     name: str
+    """Of the weights."""
     plan: Plan
+    """What the training was."""
     machine: Machine
+    """What it ran on."""
     parameters: int
     """Of the network."""
     updates: int
+    """That were made."""
     samples: int
+    """Lessons that were learnt."""
     seconds: float
     """Spent on updates."""
     validations: Sequence[Validation]
@@ -61,7 +82,18 @@ class Facts:
 
 
 def write_card(facts: Facts) -> str:
-    """The card as Markdown."""
+    """The card of some weights.
+
+    Parameters
+    ----------
+    facts
+        What it is written from.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     recipe = facts.plan.recipe
     finished = "" if facts.updates >= recipe.updates else f" of {recipe.updates}: **the training was not finished**"
     sections = (
@@ -124,8 +156,9 @@ def _validation(facts: Facts) -> str:
     recipe = facts.plan.recipe
     text = _flow(
         f"On families that were held back from training: {_names(facts.plan.held_back)}. Mean PSNR in dB against the "
-        f"truth, over {recipe.validation_objects} objects of {DEPTH} slices, {recipe.validation_size} pixels wide, one "
-        f"angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the brightest pixel. The solver goes "
+        f"truth, whose largest value is the peak, over {recipe.validation_objects} objects of {DEPTH} slices, "
+        f"{recipe.validation_size} pixels wide, one angle every {ANGLE_STEP:g} degrees, {COUNTS:g} counts at the "
+        "brightest pixel. The solver goes "
         "on until it rests."
     )
     if not facts.validations:

@@ -32,12 +32,40 @@ def run_train(
     smoke: bool = False,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Trains and shows how it goes on standard error; returns the summary that `--json` prints.
+    """Trains, and shows how it goes on standard error.
 
-    begin_with: name of weights to go on from. None stands for the default: random weights, the recipe's architecture
-    and updates (`Recipe.gpu` on a GPU, else `Recipe`), a GPU where there is one, as many workers as there are cores. A
-    training that is stopped (Ctrl-C, SIGTERM) is `finished`: False in the summary, and resumed with the same options
-    and `resume`. Raises as `training.run.train`.
+    None stands for the default: random weights, the recipe's architecture and updates (`Recipe.gpu` on a GPU, else
+    `Recipe`), a GPU where there is one, as many workers as there are cores. A training that is stopped (Ctrl-C,
+    SIGTERM) is `finished`: False in the summary, and resumed with the same options and `resume`. Errors as in
+    `training.run.train`.
+
+    Parameters
+    ----------
+    folder
+        Of the training.
+    architecture
+        One of `prior.registry.ARCHITECTURES`.
+    begin_with
+        Name of weights to go on from.
+    updates
+        Steps of the optimiser.
+    seed
+        Of weights and samples.
+    workers
+        Processes that make samples.
+    device
+        Torch device, such as cuda:0.
+    name
+        Of the weights.
+    smoke
+        Every part of a training in seconds; the weights are of no use.
+    resume
+        Go on with the training in `folder`.
+
+    Returns
+    -------
+    dict[str, Any]
+        The summary that `--json` prints.
     """
     place = choose_device(device)
     recipe = choose_recipe(
@@ -60,7 +88,23 @@ def run_train(
 
 
 def choose_device(wanted: str | None) -> torch.device:
-    """A GPU where there is one. Raises SettingsError for a device that cannot be had."""
+    """The device of a training.
+
+    Parameters
+    ----------
+    wanted
+        Torch device, such as cuda:0; None for a GPU where there is one.
+
+    Returns
+    -------
+    torch.device
+        Computes here.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be had.
+    """
     if wanted is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -83,7 +127,28 @@ def choose_recipe(
     seed: int = 0,
     smoke: bool = False,
 ) -> Recipe:
-    """The recipe for smoke, for a GPU or for a CPU, with what was asked for in place of its own."""
+    """The recipe with what was asked for in place of its own.
+
+    Parameters
+    ----------
+    device
+        Of the training.
+    architecture
+        None for the recipe's own.
+    begin_with
+        Name of weights to go on from; None for random ones.
+    updates
+        Steps of the optimiser; None for the recipe's own.
+    seed
+        Of weights and samples.
+    smoke
+        Every part of a training in seconds.
+
+    Returns
+    -------
+    Recipe
+        The recipe for smoke, for a GPU or for a CPU.
+    """
     if smoke:
         recipe = Recipe.smoke(seed=seed)
     elif device.type == "cuda":
@@ -99,7 +164,18 @@ def choose_recipe(
 
 
 def choose_workers(smoke: bool) -> int:
-    """As many as there are cores for this process; they take only what the updates leave."""
+    """As many as there are cores for this process; they take only what the updates leave.
+
+    Parameters
+    ----------
+    smoke
+        One is enough.
+
+    Returns
+    -------
+    int
+        Number of processes, 16 at most.
+    """
     if smoke:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -107,7 +183,18 @@ def choose_workers(smoke: bool) -> int:
 
 
 def summarise(result: TrainingResult) -> dict[str, Any]:
-    """Plain values."""
+    """The result as plain values.
+
+    Parameters
+    ----------
+    result
+        Of the training.
+
+    Returns
+    -------
+    dict[str, Any]
+        What JSON holds.
+    """
     weights = result.weights
     return {
         "finished": weights is not None,

@@ -19,7 +19,15 @@ _REMEMBERED = 100
 
 
 class Display:
-    """Called with every update and validation."""
+    """Called with every update and validation; a context manager.
+
+    Parameters
+    ----------
+    console
+        To write on.
+    recipe
+        Of the training.
+    """
 
     def __init__(self, console: Console, recipe: Recipe) -> None:
         self._console = console
@@ -49,6 +57,13 @@ class Display:
         self._progress.stop()
 
     def __call__(self, event: Update | Validation) -> None:
+        """Shows one event.
+
+        Parameters
+        ----------
+        event
+            That has just happened.
+        """
         if isinstance(event, Validation):
             self._console.print(describe_validation(event), highlight=False, soft_wrap=True)
             return
@@ -85,7 +100,18 @@ class _Losses:
 
 
 def describe_validation(validation: Validation) -> str:
-    """One line: PSNR of the data alone, of one pass and of the solver, at each wedge."""
+    """One line: PSNR of the data alone, of one pass and of the solver, at each wedge.
+
+    Parameters
+    ----------
+    validation
+        That has just been made.
+
+    Returns
+    -------
+    str
+        Without a line end.
+    """
     figures = zip(WEDGES, validation.physics, validation.one_pass, validation.rounds, strict=True)
     wedges = ", ".join(f"{wedge:g}°: {alone:.1f} → {once:.1f} → {many:.1f}" for wedge, alone, once, many in figures)
     return f"validation at update {validation.updates}, dB (data alone → one pass → solver)  {wedges}"

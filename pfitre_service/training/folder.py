@@ -28,9 +28,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is: `recipe.json`."""
+    """What a training is: `recipe.json`.
+
+    Raises
+    ------
+    SettingsError
+        There are no families of one kind, or one is of both.
+    """
 
     recipe: Recipe
+    """How the network is trained."""
     families: tuple[str, ...]
     """Those that samples are drawn from."""
     held_back: tuple[str, ...]
@@ -45,6 +52,7 @@ class Plan:
             )
 
     def as_json(self) -> dict[str, Any]:
+        """What `recipe.json` holds."""
         return {
             "recipe": self.recipe.as_json(),
             "families": list(self.families),
@@ -53,7 +61,13 @@ class Plan:
 
 
 class RunFolder:
-    """Files of one training, by name."""
+    """Files of one training, by name.
+
+    Parameters
+    ----------
+    path
+        The folder; it need not be there yet.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,8 +79,19 @@ class RunFolder:
     def begin(self, plan: Plan, *, resume: bool) -> None:
         """Makes the folder ready, or finds it as this plan left it.
 
-        Raises SettingsError when there is a training and `resume` was not asked for, or the other way round; InputError
-        when the training there is another one.
+        Parameters
+        ----------
+        plan
+            Of the training.
+        resume
+            Whether it goes on.
+
+        Raises
+        ------
+        SettingsError
+            There is a training and `resume` was not asked for, or the other way round.
+        InputError
+            The training there is another one.
         """
         if not resume:
             self._begin_anew(plan)
@@ -85,7 +110,18 @@ class RunFolder:
 
     @contextmanager
     def journal(self, updates: int) -> Iterator[Journal]:
-        """Both logs, open to go on after `updates`: what a run wrote after its last checkpoint is taken out first."""
+        """Both logs, open to go on: what a run wrote after its last checkpoint is taken out first.
+
+        Parameters
+        ----------
+        updates
+            Number of the last update that stays.
+
+        Yields
+        ------
+        Journal
+            Of this run.
+        """
         _truncate(self.log, "update", updates)
         _truncate(self.validations, "updates", updates)
         with ExitStack() as files:
@@ -93,7 +129,13 @@ class RunFolder:
             yield Journal(log, validations, self.read_validations())
 
     def read_validations(self) -> list[Validation]:
-        """Those made so far, oldest first."""
+        """Those made so far, oldest first.
+
+        Raises
+        ------
+        InputError
+            A line holds no validation.
+        """
         if not self.validations.is_file():
             return []
         try:
@@ -138,7 +180,17 @@ class RunFolder:
 
 
 class Journal:
-    """What happened, one line each, as it happens."""
+    """What happened, one line each, as it happens.
+
+    Parameters
+    ----------
+    log
+        Open file, one line an update.
+    validations
+        Open file, one line a validation.
+    earlier
+        Validations made so far, oldest first.
+    """
 
     def __init__(self, log: IO[str], validations: IO[str], earlier: list[Validation]) -> None:
         self.validations = earlier
@@ -146,18 +198,45 @@ class Journal:
         self._validations = validations
 
     def update(self, update: Update) -> None:
+        """Writes one line.
+
+        Parameters
+        ----------
+        update
+            That was made.
+        """
         line = {"update": update.number, **asdict(update)}
         del line["number"]
         _write_line(self._log, line)
 
     def validation(self, validation: Validation) -> None:
+        """Writes one line, and whether it was the best so far.
+
+        Parameters
+        ----------
+        validation
+            That was made.
+        """
         best = all(validation.score > each.score for each in self.validations)
         self.validations.append(validation)
         _write_line(self._validations, {**validation.as_json(), "best": best})
 
 
 def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """`name: value there, value asked for`, one phrase a field that is not the same."""
+    """What differs between two plans or recipes.
+
+    Parameters
+    ----------
+    stored
+        The one in the folder.
+    asked
+        The one asked for.
+
+    Returns
+    -------
+    list[str]
+        `name: value there, value asked for`, one phrase a field that is not the same.
+    """
     absent = "nothing"
     return [
         f"{name}: {stored.get(name, absent)} there, {asked.get(name, absent)} asked for"

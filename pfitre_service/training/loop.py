@@ -28,11 +28,11 @@ from pfitre_service.prior.orientation import View, describe, neighbours
 from pfitre_service.prior.registry import load
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.solvers.admm import data_step
-from pfitre_service.training.checkpoint import read_checkpoint, write_checkpoint
 from pfitre_service.training.loss import loss, unmeasured_share
 from pfitre_service.training.muon import Muon
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.samples import DEPTH, Sample
+from pfitre_service.training.state_file import read_checkpoint, write_checkpoint
 
 _RHO = (0.03, 3.0)
 """Least and most pull of the answer on the data step, as a share of the summed weights."""
@@ -46,11 +46,15 @@ class Update:
     """One step of the optimiser, from 1."""
 
     number: int
+    """Of the update, from 1."""
     sample: int
+    """Number of the lesson."""
     round: int
     """Of the solver on this sample, from 0."""
     stage: int
+    """Of the training, 1 or 2."""
     loss: float
+    """See `training.loss`."""
     rate: float
     """Learning rate."""
 
@@ -87,6 +91,13 @@ class Trainer:
     lessons: a sample that is learnt from again counts again.
 
     A checkpoint lies between two samples, so that whoever resumes goes on as if nothing had happened.
+
+    Parameters
+    ----------
+    recipe
+        How it trains.
+    device
+        Where it computes.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
@@ -109,10 +120,24 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
+        """Whether the recipe's last update was made."""
         return self.updates >= self.recipe.updates
 
     def learn(self, sample: Sample, on_update: Callable[[Update], None]) -> None:
-        """All rounds on sample number `samples`, one update each. Raises PfitreError when the loss is not finite."""
+        """All rounds on sample number `samples`, one update each.
+
+        Parameters
+        ----------
+        sample
+            To learn from.
+        on_update
+            Told of each update.
+
+        Raises
+        ------
+        PfitreError
+            The loss is not finite.
+        """
         begin = time.perf_counter()
         self.whole = False
         rng = np.random.default_rng((self.recipe.seed, 1, self.samples))
@@ -135,7 +160,18 @@ class Trainer:
         self.whole = True
 
     def save(self, path: Path) -> None:
-        """A checkpoint, replacing the last one whole. Raises SettingsError when it cannot be written."""
+        """A checkpoint, replacing the last one whole.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be written.
+        """
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -147,7 +183,18 @@ class Trainer:
         write_checkpoint(state, path)
 
     def resume(self, path: Path) -> None:
-        """Goes on from a checkpoint of the same architecture. Raises InputError for any other file."""
+        """Goes on from a checkpoint.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Raises
+        ------
+        InputError
+            It is no checkpoint of the same architecture.
+        """
         state = read_checkpoint(path, self.network, self.optimiser)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -217,7 +264,20 @@ def _begin_with(name: str, architecture: str) -> dict[str, Tensor]:
 
 
 def on_device(data: NormalEquations, device: torch.device) -> NormalEquations:
-    """The same accumulators on `device`; themselves where they lie there already."""
+    """The same accumulators elsewhere.
+
+    Parameters
+    ----------
+    data
+        Accumulators.
+    device
+        Where they shall lie.
+
+    Returns
+    -------
+    NormalEquations
+        `data` itself where it lies there already.
+    """
     if data.device.type == device.type:
         return data
     moved = NormalEquations(data.geometry, device=device)

@@ -17,13 +17,39 @@ from pfitre_service.recon.solvers.conjugate_gradient import circulant_spectrum
 
 
 def unmeasured_share(data: NormalEquations) -> Tensor:
-    """1 - M on the slice's own grid, (size, size // 2 + 1) float32, between 0 and 1."""
+    """1 - M on the slice's own grid.
+
+    Parameters
+    ----------
+    data
+        Accumulators with the angles in question.
+
+    Returns
+    -------
+    Tensor
+        (size, size // 2 + 1) float32, 0 to 1.
+    """
     weight = max(data.weight, 1e-6)
     return (weight / (circulant_spectrum(data) + weight)).to(torch.float32)
 
 
 def loss(picture: Tensor, truth: Tensor, unmeasured: Tensor) -> Tensor:
-    """Scalar; picture and truth (slices, size, size) float32, unmeasured (size, size // 2 + 1)."""
+    """What the network is asked to make small, as above.
+
+    Parameters
+    ----------
+    picture
+        (slices, size, size) float32, the network's answer.
+    truth
+        (slices, size, size) float32.
+    unmeasured
+        (size, size // 2 + 1) float32, as `unmeasured_share` gives it.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
     error = picture - truth
     inferred = torch.fft.irfft2(torch.fft.rfft2(error) * unmeasured, s=error.shape[-2:])
     return (_rms(error) + 0.5 * error.abs().mean((1, 2)) + 2.0 * _rms(inferred)).mean()

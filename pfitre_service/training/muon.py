@@ -27,7 +27,15 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 class Muon(torch.optim.Optimizer):
     """Kernels of convolutions are orthogonalised; biases and linear layers take AdamW's steps. Set `lr` of each group
-    before a step."""
+    before a step.
+
+    Parameters
+    ----------
+    network
+        Whose parameters are optimised.
+    weight_decay
+        Share of a weight that is taken away at each step, over the learning rate.
+    """
 
     def __init__(self, network: nn.Module, *, weight_decay: float) -> None:
         kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4]
@@ -37,7 +45,13 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step on the gradients as they are."""
+        """One step on the gradients as they are.
+
+        Parameters
+        ----------
+        closure
+            Not used.
+        """
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -49,7 +63,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of `matrix` (rows, columns) = U S V^T: its singular values end between 0.7 and 1.2."""
+    """About U V^T of a matrix U S V^T, by Newton-Schulz iterations: its singular values end between 0.7 and 1.2.
+
+    Parameters
+    ----------
+    matrix
+        (rows, columns).
+
+    Returns
+    -------
+    Tensor
+        (rows, columns).
+    """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / (torch.linalg.matrix_norm(wide) + 1e-7)
     a, b, c = _NEWTON_SCHULZ

@@ -20,9 +20,16 @@ _SMALLEST_SIZE = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """The same recipe on the same machine, with the same number of threads, gives the same weights."""
+    """The same recipe on the same machine, with the same number of threads, gives the same weights.
+
+    Raises
+    ------
+    SettingsError
+        A value lies outside of what it can be.
+    """
 
     architecture: str = "pfitre-s"
+    """One of `prior.registry.ARCHITECTURES`."""
     begin_with: str | None = None
     """Name of weights to begin with; random ones if None."""
     updates: int = 9_000
@@ -35,11 +42,13 @@ class Recipe:
     rounds: int = 4
     """Rounds of the solver on one sample at the most, in stage two."""
     learning_rate: float = 1.2e-3
+    """At its highest."""
     warm_up: int = 200
     """Updates over which the learning rate rises."""
     decay: float = 0.3
     """Share of the updates over which it falls to zero at the end."""
     weight_decay: float = 1e-3
+    """Share of a weight that is taken away at each step, over the learning rate."""
     average: float = 0.998
     """Share of the running average of the weights that is kept at each update; the average is what is shipped."""
     from_total_variation: float = 0.6
@@ -52,6 +61,7 @@ class Recipe:
     pixels: int = 16 * 128**2
     """Pixels of one sample, about: smaller slices come in larger numbers."""
     seed: int = 0
+    """Of weights and samples."""
     precision: Precision = "auto"
     """Of the convolutions; weights and loss stay float32. `auto`: bfloat16 where the device computes with it."""
     validate_every: int = 1_000
@@ -79,7 +89,22 @@ class Recipe:
 
     @classmethod
     def smoke(cls, *, architecture: str = "pfitre-s", updates: int = 12, seed: int = 0) -> Recipe:
-        """Every part of a training in seconds: both stages, known iterates, validations. The weights are of no use."""
+        """Every part of a training in seconds: both stages, known iterates, validations. The weights are of no use.
+
+        Parameters
+        ----------
+        architecture
+            One of `prior.registry.ARCHITECTURES`.
+        updates
+            Steps of the optimiser.
+        seed
+            Of weights and samples.
+
+        Returns
+        -------
+        Recipe
+            A small one.
+        """
         return cls(
             architecture=architecture,
             updates=updates,
@@ -100,6 +125,20 @@ class Recipe:
         """Larger samples, larger slices and more updates, for a GPU beside some sixteen cores that make the samples.
 
         It has not been run: sizes and rates are estimates from the recipe for two CPU cores.
+
+        Parameters
+        ----------
+        architecture
+            One of `prior.registry.ARCHITECTURES`.
+        updates
+            Steps of the optimiser.
+        seed
+            Of weights and samples.
+
+        Returns
+        -------
+        Recipe
+            A large one.
         """
         return cls(
             architecture=architecture,
@@ -112,17 +151,50 @@ class Recipe:
         )
 
     def rate(self, update: int) -> float:
-        """Learning rate of an update: it rises, stays, and falls in a straight line."""
+        """Learning rate of an update: it rises, stays, and falls in a straight line.
+
+        Parameters
+        ----------
+        update
+            From 0.
+
+        Returns
+        -------
+        float
+            The rate.
+        """
         begin = self.updates * (1 - self.decay)
         falling = 1.0 if update < begin else max(0.0, (self.updates - update) / (self.updates - begin))
         return self.learning_rate * min(1.0, (update + 1) / self.warm_up) * falling
 
     def stage(self, update: int) -> int:
-        """1 on first reconstructions, 2 on the solver's iterates."""
+        """Stage of the training at an update.
+
+        Parameters
+        ----------
+        update
+            From 0.
+
+        Returns
+        -------
+        int
+            1 on first reconstructions, 2 on the solver's iterates.
+        """
         return 1 if update < self.stage_one * self.updates else 2
 
     def on(self, device: torch.device) -> Recipe:
-        """The recipe with the precision that `auto` means on that device."""
+        """The recipe with the precision that `auto` means on that device.
+
+        Parameters
+        ----------
+        device
+            Of the training.
+
+        Returns
+        -------
+        Recipe
+            The precision is bfloat16 or float32.
+        """
         if self.precision != "auto":
             return self
         return replace(self, precision="bfloat16" if computes_in_bfloat16(device) else "float32")

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from pfitre_service.prior.manifest import WeightsInfo
-from pfitre_service.training.export import check_free, export
 from pfitre_service.training.folder import Journal, Plan, RunFolder
 from pfitre_service.training.loop import Trainer, Update
 from pfitre_service.training.recipe import Recipe
 from pfitre_service.training.stream import SampleStream
 from pfitre_service.training.validation import Case, Validation, make_cases, validate
+from pfitre_service.training.weights_export import check_free, export
 from pfitre_service.twin.families import HELD_BACK_FAMILIES, TRAINING_FAMILIES
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,11 @@ class TrainingResult:
     """How a training ended, or where it stopped."""
 
     folder: Path
+    """Of the training."""
     updates: int
+    """Made so far."""
     samples: int
+    """Lessons learnt so far."""
     seconds: float
     """Spent on updates, over all runs of this training."""
     weights: WeightsInfo | None
@@ -61,17 +64,49 @@ def train(
     on_progress: OnProgress = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
-    """Trains to the recipe's last update, or until `should_stop`, asked between two samples, says so.
-
-    folder: see `training.folder`; the weights are registered there as `name` (ARCHITECTURE-trained by default).
-    families, held_back: what is learnt from, and what validations are made on. workers: processes that make samples; 0
-    makes them in between, with the same result. resume: go on with the training in `folder`, exactly as if it had not
-    been stopped. on_progress: told of every update and validation, in the thread of the caller.
+    """Trains to the recipe's last update, or until it is asked to stop.
 
     Denormal numbers are set to be flushed in the calling thread, and stay so. Whatever ends a training, its state after
     the last whole sample is in the folder, or, when it ended in the middle of one, that of the last checkpoint.
-    Raises SettingsError for a folder or name that cannot be had, InputError for another training's folder, PfitreError
-    when the training diverges or a process that makes samples dies.
+
+    Parameters
+    ----------
+    recipe
+        How the network is trained.
+    folder
+        See `training.folder`; the weights are registered there.
+    families
+        What is learnt from.
+    held_back
+        What validations are made on.
+    workers
+        Processes that make samples; 0 makes them in between, with the same result.
+    device
+        Where it computes.
+    resume
+        Go on with the training in `folder`, exactly as if it had not been stopped.
+    name
+        Of the weights; ARCHITECTURE-trained for None.
+    checkpoint_every_s
+        Seconds between two checkpoints.
+    on_progress
+        Told of every update and validation, in the thread of the caller.
+    should_stop
+        Asked between two samples.
+
+    Returns
+    -------
+    TrainingResult
+        How it ended.
+
+    Raises
+    ------
+    SettingsError
+        Folder or name cannot be had.
+    InputError
+        The folder holds another training.
+    PfitreError
+        The training diverges, or a process that makes samples dies.
     """
     torch.set_flush_denormal(True)
     files, place = RunFolder(folder), torch.device(device)

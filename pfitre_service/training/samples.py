@@ -57,6 +57,7 @@ class Sample:
     """Objects of one geometry, DEPTH slices each, one after the other along the first axis."""
 
     data: NormalEquations
+    """Accumulators of the measured projections."""
     truth: Tensor
     """(slices, size, size) float32, over the object's scale."""
     physics: Tensor
@@ -68,7 +69,22 @@ class Sample:
 
 
 def make_sample(number: int, recipe: Recipe, families: tuple[str, ...]) -> Sample:
-    """Sample `number` of a training: always the same for the same arguments, with one thread."""
+    """A sample of a training: always the same for the same arguments, with one thread.
+
+    Parameters
+    ----------
+    number
+        Of the sample, from 0.
+    recipe
+        Of the training.
+    families
+        Names of those that objects are drawn from.
+
+    Returns
+    -------
+    Sample
+        Objects of one geometry.
+    """
     rng = np.random.default_rng(recipe.seed * _SEEDS + number)
     often = np.array([often for _, often in recipe.sizes])
     size = int(rng.choice([size for size, _ in recipe.sizes], p=often / often.sum()))
@@ -85,7 +101,20 @@ def make_sample(number: int, recipe: Recipe, families: tuple[str, ...]) -> Sampl
 
 
 def project_fine(fine: NDArray[np.float32], angles: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Perfect projections (angle, row, column) of an object (z, y, x), drawn OVERSAMPLING times finer than they are."""
+    """Perfect projections of an object that is drawn OVERSAMPLING times finer than they are.
+
+    Parameters
+    ----------
+    fine
+        (z, y, x) float32, attenuations per detector pixel.
+    angles
+        (angle,) degrees.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle, row, column).
+    """
     volume = FineVolume.from_volume(fine, oversampling=OVERSAMPLING)
     return np.stack([volume.project(float(angle)) for angle in angles])
 
@@ -93,9 +122,23 @@ def project_fine(fine: NDArray[np.float32], angles: NDArray[np.float64]) -> NDAr
 def solve_sample(
     projections: NDArray[np.float32], angles: NDArray[np.float64], truth: NDArray[np.float32], rng: np.random.Generator
 ) -> Sample:
-    """Accumulators and physics of measured projections, each object brought to a scale of about one.
+    """Accumulators and pictures of measured projections, each object brought to a scale of about one.
 
-    projections: (angle, slices, columns) line integrals; angles: (angle,) degrees; truth: (slices, columns, columns).
+    Parameters
+    ----------
+    projections
+        (angle, slices, columns) float32 line integrals.
+    angles
+        (angle,) degrees.
+    truth
+        (slices, columns, columns) float32.
+    rng
+        Of what the solver is stopped at.
+
+    Returns
+    -------
+    Sample
+        Of these objects.
     """
     data = accumulate(projections, angles)
     solver = TikhonovSolver(data, AdmmParameters(cg_iterations=int(rng.integers(4, 13))))
@@ -113,7 +156,20 @@ def solve_sample(
 
 
 def accumulate(projections: NDArray[np.float32], angles: NDArray[np.float64]) -> NormalEquations:
-    """The solver's accumulators of (angle, slices, columns) line integrals; slices as wide as the detector."""
+    """The solver's accumulators; slices as wide as the detector.
+
+    Parameters
+    ----------
+    projections
+        (angle, slices, columns) line integrals.
+    angles
+        (angle,) degrees.
+
+    Returns
+    -------
+    NormalEquations
+        Of these projections.
+    """
     _, rows, columns = projections.shape
     data = NormalEquations(ScanGeometry.from_detector(rows=rows, columns=columns))
     data.add(torch.from_numpy(np.ascontiguousarray(projections, np.float32)), torch.from_numpy(angles))

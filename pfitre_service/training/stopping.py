@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second interrupts. Never set outside of the main thread."""
+    """The event that the first Ctrl-C or SIGTERM sets; the second interrupts. It is never set outside of the main
+    thread.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -30,6 +30,17 @@ class SampleStream:
     place.
 
     Samples come in blocks of `_BLOCK`, each block `Recipe.lessons` times over. A context: its processes end with it.
+
+    Parameters
+    ----------
+    recipe
+        Of the training.
+    families
+        Names of those that objects are drawn from.
+    first
+        Number of the first lesson.
+    workers
+        Processes that make samples; 0 makes them in place.
     """
 
     def __init__(self, recipe: Recipe, families: tuple[str, ...], *, first: int, workers: int) -> None:
@@ -56,7 +67,13 @@ class SampleStream:
         self._samples.clear()
 
     def take(self) -> Sample:
-        """The next sample; waits for it. Raises PfitreError when a process that makes samples has died."""
+        """The next sample; waits for it.
+
+        Raises
+        ------
+        PfitreError
+            A process that makes samples has died.
+        """
         lesson, self._lesson = self._lesson, self._lesson + 1
         number = self._number(lesson)
         try:

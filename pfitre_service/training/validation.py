@@ -22,6 +22,7 @@ from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.quality.coverage import directional_coverage
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.training.loop import on_device
@@ -49,19 +50,25 @@ class Case:
     missing: float
     """Degrees."""
     data: NormalEquations
+    """Accumulators of the angles that the solver sees."""
     heldout: NormalEquations
+    """Accumulators of the others."""
     truth: Tensor
     """(slices, size, size) float32."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean PSNR in dB at each of WEDGES, against the object's largest value."""
+    """Mean PSNR in dB at each of WEDGES; the peak is the largest value of the object."""
 
     updates: int
+    """After which it was made."""
     physics: tuple[float, ...]
+    """Of the data alone."""
     one_pass: tuple[float, ...]
+    """Of one pass of the network."""
     rounds: tuple[float, ...]
+    """Of the solver."""
     seconds: float
     """That the validation took."""
 
@@ -77,13 +84,50 @@ class Validation:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Validation:
-        """Raises KeyError, TypeError or ValueError for anything but what `as_json` gives."""
+        """Reads what `as_json` has written.
+
+        Parameters
+        ----------
+        document
+            One line of `validation.jsonl`.
+
+        Returns
+        -------
+        Validation
+            The validation.
+
+        Raises
+        ------
+        KeyError
+            A field is absent.
+        TypeError
+            A field is of another type.
+        ValueError
+            A field is no number.
+        """
         psnr = {name: tuple(float(value) for value in document[name]) for name in ("physics", "one_pass", "rounds")}
         return cls(updates=int(document["updates"]), seconds=float(document["seconds"]), **psnr)
 
 
 def make_cases(families: tuple[str, ...], *, size: int, objects: int, device: torch.device) -> tuple[Case, ...]:
-    """`objects` of the families in turn at each wedge; always the same for the same arguments."""
+    """Objects of the families in turn, at each wedge; always the same for the same arguments.
+
+    Parameters
+    ----------
+    families
+        Names of those that are held back.
+    size
+        Width of a slice in pixels.
+    objects
+        How many.
+    device
+        Where they shall lie.
+
+    Returns
+    -------
+    tuple[Case, ...]
+        One for each object and wedge.
+    """
     return tuple(
         _case(families[number % len(families)], number, missing, size, device)
         for number in range(objects)
@@ -92,7 +136,22 @@ def make_cases(families: tuple[str, ...], *, size: int, objects: int, device: to
 
 
 def validate(network: nn.Module, cases: Iterable[Case], updates: int) -> Validation:
-    """Figures of `network`, which answers in float32 and is left in evaluation mode."""
+    """Figures of a network.
+
+    Parameters
+    ----------
+    network
+        Answers in float32, and is left in evaluation mode.
+    cases
+        As `make_cases` gives them.
+    updates
+        After which it is made.
+
+    Returns
+    -------
+    Validation
+        Means over the objects.
+    """
     begin = time.perf_counter()
     found: dict[float, list[tuple[float, float, float]]] = {missing: [] for missing in WEDGES}
     for case in cases:
@@ -100,13 +159,6 @@ def validate(network: nn.Module, cases: Iterable[Case], updates: int) -> Validat
     table = np.array([np.mean(figures, axis=0) for figures in found.values()])
     physics, one_pass, rounds = (tuple(column.tolist()) for column in table.T)
     return Validation(updates, physics, one_pass, rounds, time.perf_counter() - begin)
-
-
-def psnr(picture: Tensor, truth: Tensor) -> float:
-    """Mean over slices, in dB, against the largest value of the whole truth; (slices, y, x)."""
-    peak = truth.max().clamp_min(1e-6)
-    error = (picture - truth).double().square().mean((1, 2)).clamp_min(1e-20)
-    return float((10 * torch.log10(peak.double().square() / error)).mean())
 
 
 def _case(family: str, number: int, missing: float, size: int, device: torch.device) -> Case:
@@ -131,4 +183,9 @@ def _figures(network: nn.Module, case: Case) -> tuple[float, float, float]:
     solver = PfitreSolver(case.data, case.heldout, classical=TotalVariation(), learned=prior)
     while not solver.at_rest:
         solver.step()
-    return tuple(psnr(picture, case.truth) for picture in (physics, one_pass, solver.x))  # type: ignore[return-value]
+    return _decibels(physics, case), _decibels(one_pass, case), _decibels(solver.x, case)
+
+
+def _decibels(volume: Tensor, case: Case) -> float:
+    """Mean over slices, of which some may be nearly empty: the peak is that of all."""
+    return float(psnr(volume, case.truth, peak="volume").mean())

@@ -24,19 +24,41 @@ class Rectangle:
     """A piece of metal in the plane of a layer; in units of the slice's width, from the middle of the volume."""
 
     z0: float
+    """Lower end along z."""
     z1: float
+    """Upper end along z."""
     x0: float
+    """Lower end along x."""
     x1: float
+    """Upper end along x."""
 
 
 def layered_chip(shape: tuple[int, int, int], *, seed: int = 0, layers: int = 4) -> NDArray[np.float32]:
-    """A thin slab in the (z, x) plane on a substrate, with `layers` metal layers stacked along y; (z, y, x) float32.
+    """A thin slab in the (z, x) plane on a substrate, with metal layers stacked along y.
 
     The lines of one layer run along z, those of the next along x, and vias join crossings. A beam along y (angle 0)
     meets the slab's thickness alone; towards 90 degrees it would have to pass its whole width, which is why such
-    samples miss those angles. Values are relative attenuations from 0 (air) to 1 (metal). The same seed gives the same
-    chip at every resolution with the same proportions, each voxel holding the mean over its volume.
-    Raises InputError below 16 voxels along any axis.
+    samples miss those angles. The same seed gives the same chip at every resolution with the same proportions, each
+    voxel holding the mean over its volume.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x), 16 voxels or more along each axis.
+    seed
+        Of lines and vias.
+    layers
+        Metal layers, 1 or more.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), relative attenuations from 0 (air) to 1 (metal).
+
+    Raises
+    ------
+    InputError
+        There are fewer voxels or layers.
     """
     if min(shape) < 16 or layers < 1:
         raise InputError(f"a chip needs at least 16 voxels along each axis and 1 layer; got {shape}, {layers} layers")

@@ -13,7 +13,13 @@ from pfitre_service.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraParameters:
-    """A camera that counts transmitted photons."""
+    """A camera that counts transmitted photons.
+
+    Raises
+    ------
+    InputError
+        A value lies outside of what it can be.
+    """
 
     photons: float = 10_000.0
     """Mean photons, and counts, per pixel and frame without sample: the dose."""
@@ -42,7 +48,17 @@ class CameraParameters:
 
 
 class Camera:
-    """One camera: its fixed pattern and its stream of random numbers. The same seed gives the same frames again."""
+    """One camera: its fixed pattern and its stream of random numbers. The same seed gives the same frames again.
+
+    Parameters
+    ----------
+    shape
+        (rows, columns).
+    parameters
+        Dose, noise and pattern; the defaults for None.
+    seed
+        Of pattern, bad pixels and noise.
+    """
 
     def __init__(self, shape: tuple[int, int], parameters: CameraParameters | None = None, *, seed: int = 0) -> None:
         self._parameters = parameters or CameraParameters()
@@ -58,15 +74,26 @@ class Camera:
         return self._pattern
 
     def projection(self, line_integrals: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """One frame of a sample: line integrals (row, column) to counts."""
+        """One frame of a sample.
+
+        Parameters
+        ----------
+        line_integrals
+            (row, column).
+
+        Returns
+        -------
+        NDArray[np.uint16]
+            (row, column), counts.
+        """
         return self._read_out(self._parameters.photons * self._pattern * np.exp(-line_integrals))
 
     def flat(self) -> NDArray[np.uint16]:
-        """One frame without sample."""
+        """(row, column), counts of one frame without sample."""
         return self._read_out(self._parameters.photons * self._pattern)
 
     def dark(self) -> NDArray[np.uint16]:
-        """One frame without beam."""
+        """(row, column), counts of one frame without beam."""
         return self._read_out(np.zeros_like(self._pattern))
 
     def _read_out(self, expected: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -80,7 +107,20 @@ class Camera:
 
 
 class FluorescenceDetector:
-    """A detector whose signal grows with the line integral itself, scanned pixel by pixel: no flats, no logarithm."""
+    """A detector whose signal grows with the line integral itself, scanned pixel by pixel: no flats, no logarithm.
+
+    Parameters
+    ----------
+    counts_per_unit
+        Mean counts per unit of line integral.
+    seed
+        Of the noise.
+
+    Raises
+    ------
+    InputError
+        `counts_per_unit` is not above 0.
+    """
 
     def __init__(self, *, counts_per_unit: float = 2_000.0, seed: int = 0) -> None:
         if not counts_per_unit > 0:
@@ -89,7 +129,18 @@ class FluorescenceDetector:
         self._random = np.random.default_rng(seed)
 
     def projection(self, line_integrals: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Line integrals (row, column), not negative, with the noise of `counts_per_unit` counts per unit."""
+        """One frame of a sample, with its noise.
+
+        Parameters
+        ----------
+        line_integrals
+            (row, column), not negative.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (row, column), line integrals.
+        """
         counts = self._random.poisson(line_integrals * self._counts_per_unit)
         return (counts / self._counts_per_unit).astype(np.float32)
 

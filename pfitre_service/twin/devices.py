@@ -14,7 +14,7 @@ from ophyd.status import Status
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
-from pfitre_service.twin.sources import ImageSource, look
+from pfitre_service.twin.image_sources import ImageSource, look
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class AngleSignal(Signal):  # type: ignore[misc]  # ophyd has no types
     """A number in degrees that says so in its descriptor."""
 
     def describe(self) -> dict[str, Any]:
+        """Data key of the signal, with its unit."""
         described: dict[str, Any] = super().describe()
         described[self.name] |= {"dtype": "number", "dtype_numpy": "<f8", "units": "deg", "precision": 3}
         return described
@@ -38,29 +39,74 @@ class ImageSignal(Signal):  # type: ignore[misc]
     """An image whose shape and dtype are known before the first frame."""
 
     def expect(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        """(rows, columns) and dtype of every image to come."""
+        """Says what every image to come is like.
+
+        Parameters
+        ----------
+        shape
+            (rows, columns).
+        dtype
+            Of the pixels.
+        """
         self.put(np.zeros(shape, dtype))
         self._expected = {"dtype": "array", "shape": list(shape), "dtype_numpy": dtype.str}
 
     def describe(self) -> dict[str, Any]:
+        """Data key of the signal, with shape and dtype."""
         described: dict[str, Any] = super().describe()
         described[self.name] |= self._expected
         return described
 
 
 class TwoWaySignal(Signal):  # type: ignore[misc]
-    """Something that stands in one of two places, such as a shutter; it gets there at once."""
+    """Something that stands in one of two places, such as a shutter; it gets there at once.
+
+    Parameters
+    ----------
+    places
+        Names of the two; it begins in the first.
+    *args, **kwargs
+        As ophyd's Signal has them.
+    """
 
     def __init__(self, *args: Any, places: tuple[str, str], **kwargs: Any) -> None:
         super().__init__(*args, value=places[0], **kwargs)
         self._places = places
 
     def put(self, value: str, **kwargs: Any) -> None:
+        """Goes there.
+
+        Parameters
+        ----------
+        value
+            One of the two places.
+        **kwargs
+            As ophyd's Signal has them.
+
+        Raises
+        ------
+        InputError
+            The value is no such place.
+        """
         if value not in self._places:
             raise InputError(f"{self.name} can be {self._places[0]!r} or {self._places[1]!r}; got {value!r}")
         super().put(value, **kwargs)
 
     def set(self, value: str, **kwargs: Any) -> Status:
+        """Goes there, as a plan asks for it.
+
+        Parameters
+        ----------
+        value
+            One of the two places.
+        **kwargs
+            As ophyd's Signal has them.
+
+        Returns
+        -------
+        Status
+            Finished already.
+        """
         self.put(value, **kwargs)
         status = Status(obj=self)
         status.set_finished()
@@ -68,7 +114,20 @@ class TwoWaySignal(Signal):  # type: ignore[misc]
 
 
 class RotationStage(Device):  # type: ignore[misc]
-    """Turns the sample; `speed` in degrees per second, infinite for a stage that is there at once."""
+    """Turns the sample.
+
+    Parameters
+    ----------
+    speed
+        Degrees per second; infinite for a stage that is there at once.
+    *args, **kwargs
+        As ophyd's Device has them.
+
+    Raises
+    ------
+    InputError
+        The speed is not above 0.
+    """
 
     readback = Component(AngleSignal, value=0.0, kind="hinted")
     setpoint = Component(AngleSignal, value=0.0, kind="normal")
@@ -89,7 +148,23 @@ class RotationStage(Device):  # type: ignore[misc]
         return float(self.readback.get())
 
     def set(self, value: float) -> Status:
-        """Start to turn to `value` degrees; a move under way is given up where it stands."""
+        """Starts to turn; a move under way is given up where it stands.
+
+        Parameters
+        ----------
+        value
+            Degrees.
+
+        Returns
+        -------
+        Status
+            Finished once the stage is there.
+
+        Raises
+        ------
+        InputError
+            The value is not finite.
+        """
         target = float(value)
         if not np.isfinite(target):
             raise InputError(f"{self.name} was sent to {value!r}: an angle must be a finite number of degrees")
@@ -107,7 +182,13 @@ class RotationStage(Device):  # type: ignore[misc]
         return status
 
     def stop(self, *, success: bool = False) -> None:
-        """Stand still where the stage is now; the move under way fails unless `success`."""
+        """Stands still where the stage is now.
+
+        Parameters
+        ----------
+        success
+            Whether the move under way counts as done; else it fails.
+        """
         with self._lock:
             move, self._move = self._move, None
         if move is None:
@@ -120,6 +201,7 @@ class RotationStage(Device):  # type: ignore[misc]
             move.status.set_exception(InterruptedError(f"{self.name} was stopped at {self.position:.3f} degrees"))
 
     def unstage(self) -> list[object]:
+        """The devices that were unstaged; a move under way ends where it stands."""
         self.stop(success=True)
         return list(super().unstage())
 
@@ -152,6 +234,22 @@ class TomoDetector(Device):  # type: ignore[misc]
 
     What is seen depends on `shutter` ("open" or "closed") and `sample` ("in" or "out"). The exposure takes
     `exposure_s` seconds of real time and blocks nobody; the image comes with its end.
+
+    Parameters
+    ----------
+    source
+        What there is to be seen.
+    stage
+        The stage whose angle counts.
+    exposure_s
+        Seconds that an exposure takes.
+    *args, **kwargs
+        As ophyd's Device has them.
+
+    Raises
+    ------
+    InputError
+        The exposure is negative or infinite.
     """
 
     image = Component(ImageSignal, kind="normal")
@@ -176,6 +274,7 @@ class TomoDetector(Device):  # type: ignore[misc]
 
     @property
     def measurement(self) -> Measurement:
+        """What the images hold: counts, or line integrals."""
         return self._source.measurement
 
     @property
@@ -184,7 +283,7 @@ class TomoDetector(Device):  # type: ignore[misc]
         return self._source.rotation_axis
 
     def trigger(self) -> Status:
-        """Start one exposure; one that is still under way is given up."""
+        """Status of an exposure that is started now; one that is still under way is given up."""
         self.stop(success=True)
         self._interrupt.clear()
         status = Status(obj=self, timeout=float(self.exposure_s.get()) + _SPARE_S)
@@ -195,7 +294,13 @@ class TomoDetector(Device):  # type: ignore[misc]
         return status
 
     def stop(self, *, success: bool = False) -> None:
-        """End the exposure under way, if any, without an image; its status fails unless `success`."""
+        """Ends the exposure under way, if any, without an image.
+
+        Parameters
+        ----------
+        success
+            Whether its status counts as done; else it fails.
+        """
         exposure, self._exposure = self._exposure, None
         if exposure is not None:
             self._give_up_quietly = success
@@ -203,6 +308,7 @@ class TomoDetector(Device):  # type: ignore[misc]
             exposure.join(_SPARE_S)
 
     def unstage(self) -> list[object]:
+        """The devices that were unstaged; an exposure under way ends without an image."""
         # Nobody waits for an image any more, and a failure now would break into the plan's clean-up.
         self.stop(success=True)
         return list(super().unstage())

@@ -29,7 +29,13 @@ _FAINTEST = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imperfections:
-    """One scan's imperfections. The defaults are none."""
+    """One scan's imperfections. The defaults are none.
+
+    Raises
+    ------
+    InputError
+        A value lies outside of what it can be.
+    """
 
     signal: Signal = "emission"
     """What is counted: photons that come through (the logarithm is taken), or photons that are sent out."""
@@ -142,7 +148,20 @@ _DEFAULTS = ImperfectionParameters()
 
 
 def draw_imperfections(rng: np.random.Generator, parameters: ImperfectionParameters = _DEFAULTS) -> Imperfections:
-    """The imperfections of one scan. The same state of `rng` gives the same ones."""
+    """The imperfections of one scan.
+
+    Parameters
+    ----------
+    rng
+        Whose state decides; the same state gives the same ones.
+    parameters
+        How often, and how badly.
+
+    Returns
+    -------
+    Imperfections
+        Of one scan.
+    """
     p = parameters
     axis_shift = float(np.clip(rng.normal(0, p.axis_sigma), -p.axis_most, p.axis_most))
     signal: Signal = "transmission" if _happens(rng, p.transmission_chance) else "emission"
@@ -174,11 +193,27 @@ def draw_imperfections(rng: np.random.Generator, parameters: ImperfectionParamet
 def measure(
     projections: NDArray[np.float32], imperfections: Imperfections, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Projections (angle, row, column) float32 as the imperfect instrument gives them, in the same unit and order.
+    """Projections as the imperfect instrument gives them. Where none is above 0 the scan has no scale, and gets neither
+    noise nor stripes.
 
-    projections: perfect line integrals, finite and not negative, in the order of the scan (drift goes with it); they
-    stay as they are. Where none is above 0 the scan has no scale, and gets neither noise nor stripes.
-    Raises InputError when the array is not three-dimensional.
+    Parameters
+    ----------
+    projections
+        (angle, row, column) float32, perfect line integrals, finite and not negative, in the order of the scan.
+    imperfections
+        Of this scan.
+    rng
+        Of noise, jitter and stripes.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle, row, column) float32, in the same unit and order.
+
+    Raises
+    ------
+    InputError
+        The array is not three-dimensional.
     """
     if projections.ndim != 3:
         raise InputError(f"projections must be (angle, row, column); got the shape {projections.shape}")
@@ -211,9 +246,20 @@ def gains(imperfections: Imperfections, count: int, rng: np.random.Generator) ->
 
 
 def shift_columns(projections: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Projections (angle, row, column), each moved by its number of `columns` (angle,); zeros come in from outside.
+    """Moves each projection; zeros come in from outside. Cubic (Catmull-Rom): sums and centres of mass move exactly,
+    edges blur less than linearly and do not ring far.
 
-    Cubic (Catmull-Rom): sums and centres of mass move exactly, edges blur less than linearly and do not ring far.
+    Parameters
+    ----------
+    projections
+        (angle, row, column) float32.
+    columns
+        (angle,), columns towards higher columns.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle, row, column) float32; `projections` itself where nothing moves.
     """
     if not columns.any():
         return projections

@@ -51,11 +51,26 @@ class _Crack:
 
 
 def battery_particle(shape: tuple[int, int, int], *, seed: int = 0) -> NDArray[np.float32]:
-    """A particle in the middle of the volume, (z, y, x) float32, relative attenuations from 0 (air) to about 1.
+    """A particle in the middle of the volume. Its radius is 0.4 of the slice's width: a volume of fewer rows shows a
+    part of it. The same seed gives the same particle at every resolution with the same proportions; edges are smooth
+    over one voxel.
 
-    Its radius is 0.4 of the slice's width: a volume of fewer rows shows a part of it. The same seed gives the same
-    particle at every resolution with the same proportions; edges are smooth over one voxel.
-    Raises InputError below 16 voxels along any axis.
+    Parameters
+    ----------
+    shape
+        (z, y, x), 16 voxels or more along each axis.
+    seed
+        Of outline, grains, pores and cracks.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), relative attenuations from 0 (air) to about 1.
+
+    Raises
+    ------
+    InputError
+        There are fewer voxels.
     """
     if min(shape) < 16:
         raise InputError(f"a particle needs at least 16 voxels along each axis; got {shape}")

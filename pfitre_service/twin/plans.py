@@ -8,26 +8,25 @@ from typing import Any, Protocol
 import numpy as np
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
+from ophyd import Device
 
 from pfitre_service.errors import InputError
 from pfitre_service.model import Measurement
-
-
-class Stage(Protocol):
-    """A movable in degrees, as `RotationStage` is, or ophyd's `EpicsMotor`."""
-
-    name: str
 
 
 class Detector(Protocol):
     """A triggerable as `TomoDetector` is: `shutter` and `sample` are movables with a `get`."""
 
     name: str
+    """Of the device."""
     shutter: Any
+    """Movable, "open" or "closed"."""
     sample: Any
+    """Movable, "in" or "out"."""
 
     @property
-    def measurement(self) -> Measurement: ...
+    def measurement(self) -> Measurement:
+        """What the images hold: counts, or line integrals."""
 
     @property
     def rotation_axis(self) -> float | None:
@@ -36,10 +35,28 @@ class Detector(Protocol):
 
 
 def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[float]:
-    """Angles in degrees, `step` apart, that leave out `missing` of 180 degrees; `centre` is the middle of the rest.
+    """Evenly spaced angles of a limited-angle scan.
 
-    >>> wedge_angles(missing=100, step=20)
-    [-40.0, -20.0, 0.0, 20.0, 40.0]
+    >>> wedge_angles(missing=100, step=20) [-40.0, -20.0, 0.0, 20.0, 40.0]
+
+    Parameters
+    ----------
+    missing
+        Degrees of 180 that are left out, between 0 and 180.
+    step
+        Degrees between neighbours.
+    centre
+        Degrees, the middle of what is measured.
+
+    Returns
+    -------
+    list[float]
+        Degrees, rising.
+
+    Raises
+    ------
+    InputError
+        `missing` or `step` lies outside of what it can be.
     """
     if not (0 < missing < 180 and step > 0):
         raise InputError(
@@ -53,7 +70,7 @@ def wedge_angles(*, missing: float, step: float, centre: float = 0.0) -> list[fl
 
 def tomo_scan(
     detector: Detector,
-    stage: Stage,
+    stage: Device,
     angles: Sequence[float],
     *,
     flats: int = 0,
@@ -61,11 +78,35 @@ def tomo_scan(
     sample: str = "",
     md: Mapping[str, Any] | None = None,
 ) -> Generator[Any, Any, Any]:
-    """One run: `darks` frames in stream `dark`, `flats` in `flat`, then one projection at each angle in `primary`.
+    """Plan of one run: darks in stream `dark`, flats in `flat`, then one projection at each angle in `primary`. Shutter
+    and sample go back to where they were, however the plan ends.
 
-    angles: degrees, in the order in which they are taken. `sample` names the sample in the start document. Shutter and
-    sample go back to where they were, however the plan ends.
-    Raises InputError before the run opens when flats or darks are asked of a detector that has none.
+    Parameters
+    ----------
+    detector
+        Is triggered at each angle.
+    stage
+        Is moved to each angle.
+    angles
+        Degrees, in the order in which they are taken.
+    flats
+        Frames without sample.
+    darks
+        Frames without beam.
+    sample
+        Its name, for the start document.
+    md
+        Further metadata of the run.
+
+    Yields
+    ------
+    (Any, Any, Any)
+        Messages for a RunEngine.
+
+    Raises
+    ------
+    InputError
+        Flats or darks are asked of a detector that has none; no run is opened then.
     """
     if (flats or darks) and detector.measurement == "line_integral":
         raise InputError(f"{detector.name} gives line integrals: there are no flats or darks to take; leave both at 0")
@@ -99,7 +140,7 @@ def _take(detector: Detector, count: int, stream: str) -> Generator[Any, Any, An
 
 
 def _start_document(
-    detector: Detector, stage: Stage, angles: Sequence[float], *, flats: int, darks: int, sample: str
+    detector: Detector, stage: Device, angles: Sequence[float], *, flats: int, darks: int, sample: str
 ) -> dict[str, Any]:
     start: dict[str, Any] = {
         "plan_name": "tomo_scan",

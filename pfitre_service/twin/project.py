@@ -34,8 +34,11 @@ class FineVolume:
     y: NDArray[np.float64]
     """(y * x,), the same for its row."""
     oversampling: int
+    """Voxels along the side of a detector pixel."""
     columns: int
+    """Width of the detector."""
     axis: float
+    """Column of the rotation axis."""
 
     @classmethod
     def from_volume(
@@ -46,12 +49,29 @@ class FineVolume:
         columns: int | None = None,
         axis: float | None = None,
     ) -> FineVolume:
-        """From a volume (z, y, x) of attenuations per detector pixel.
+        """Prepares a volume; each detector row is `oversampling` voxels high.
 
-        Each detector row is `oversampling` voxels high. `columns` is the detector's width (as wide as the volume if
-        None) and `axis` the column of the rotation axis (the detector's middle if None).
-        Raises InputError when the volume does not divide into whole detector pixels, or `oversampling` is below 2:
-        from 2 on a voxel's shadow touches two columns at most, which is what makes the sum above cheap.
+        Parameters
+        ----------
+        volume
+            (z, y, x) float32, attenuations per detector pixel.
+        oversampling
+            Voxels along the side of a detector pixel, 2 or more: then a voxel's shadow touches two columns at most,
+            which is what makes the sum above cheap.
+        columns
+            Width of the detector; None for as wide as the volume.
+        axis
+            Column of the rotation axis; None for the detector's middle.
+
+        Returns
+        -------
+        FineVolume
+            Ready to be projected.
+
+        Raises
+        ------
+        InputError
+            The volume does not divide into whole detector pixels, or `oversampling` is below 2.
         """
         if oversampling < 2:
             raise InputError(f"voxels must be at least 2 times finer than detector pixels; got {oversampling}")
@@ -74,7 +94,18 @@ class FineVolume:
         )
 
     def project(self, angle: float) -> NDArray[np.float32]:
-        """Line integrals at one angle in degrees: (row, column)."""
+        """Line integrals at one angle.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (row, column).
+        """
         radians = np.deg2rad(angle)
         position = self.axis + self.x * np.cos(radians) + self.y * np.sin(radians)
         # The border between columns that is nearest to the voxel: its shadow is cut there, if anywhere.
@@ -99,7 +130,26 @@ def project(
     columns: int | None = None,
     axis: float | None = None,
 ) -> NDArray[np.float32]:
-    """Projections (angle, row, column) of a volume (z, y, x) at `angles` in degrees; the rest as in `FineVolume`."""
+    """Line integrals of a volume at several angles.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) float32, attenuations per detector pixel.
+    angles
+        (angle,) degrees.
+    oversampling
+        Voxels along the side of a detector pixel, 2 or more.
+    columns
+        Width of the detector; None for as wide as the volume.
+    axis
+        Column of the rotation axis; None for the detector's middle.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (angle, row, column).
+    """
     fine = FineVolume.from_volume(volume, oversampling=oversampling, columns=columns, axis=axis)
     wanted = np.atleast_1d(np.asarray(angles, np.float64))
     rows = volume.shape[0] // oversampling
@@ -110,7 +160,20 @@ def project(
 
 
 def bin_volume(volume: NDArray[np.float32], oversampling: int = 2) -> NDArray[np.float32]:
-    """The volume (z, y, x) on voxels as large as detector pixels: means of oversampling^3 voxels."""
+    """The volume on voxels as large as detector pixels, by means.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) float32.
+    oversampling
+        Voxels along the side of a detector pixel.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), each `oversampling` times shorter.
+    """
     z, y, x = (length // oversampling for length in volume.shape)
     blocks = volume.reshape(z, oversampling, y, oversampling, x, oversampling)
     binned: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)

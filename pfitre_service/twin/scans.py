@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pfitre_service.errors import InputError
 from pfitre_service.twin.detector import Camera, CameraParameters
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import ImageSource, RecordedScan, SimulatedScan
 from pfitre_service.twin.phantoms import PHANTOMS
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume, bin_volume
 from pfitre_service.twin.recordings import cu23
-from pfitre_service.twin.sources import ImageSource, RecordedScan, SimulatedScan
 
 _OVERSAMPLING = 2
 
@@ -26,13 +26,19 @@ class DemoScan:
     """A scan that can be run as it is: `RE(scan.plan())`."""
 
     name: str
+    """A key of `SCANS`."""
     description: str
+    """One line for people."""
     detector: TomoDetector
+    """Sees the sample."""
     stage: RotationStage
+    """Turns it."""
     angles: list[float]
     """Degrees, in the order of the scan."""
     flats: int
+    """Frames without sample."""
     darks: int
+    """Frames without beam."""
     volume_shape: tuple[int, int, int]
     """(z, y, x) of the tomogram."""
     truth: NDArray[np.float32] | None
@@ -44,10 +50,26 @@ class DemoScan:
 
 
 def build_scan(name: str, *, exposure_s: float = 0.1, seed: int = 0) -> DemoScan:
-    """The scan called `name` (a key of SCANS) with fresh devices `detector` and `rotation`.
+    """A scan with fresh devices `detector` and `rotation`.
 
-    exposure_s: seconds that each frame takes; seed: of phantom and noise, without effect on recorded scans.
-    Raises InputError for an unknown name.
+    Parameters
+    ----------
+    name
+        A key of `SCANS`.
+    exposure_s
+        Seconds that each frame takes.
+    seed
+        Of phantom and noise, without effect on recorded scans.
+
+    Returns
+    -------
+    DemoScan
+        Ready to be run.
+
+    Raises
+    ------
+    InputError
+        There is no scan of that name.
     """
     if name not in SCANS:
         raise InputError(f"there is no scan {name!r}; choose one of {', '.join(SCANS)}")
@@ -82,17 +104,42 @@ class SimulatedSample:
     attenuation: float
     """Per pixel, of the phantom's densest material."""
     rows: int = 64
+    """Detector rows."""
     columns: int = 128
+    """Detector columns."""
     axis: float = 64.75
+    """Column of the rotation axis."""
 
     def source(self, seed: int) -> SimulatedScan:
-        """What a detector sees of it. seed: of phantom and noise."""
+        """What a detector sees of it.
+
+        Parameters
+        ----------
+        seed
+            Of phantom and noise.
+
+        Returns
+        -------
+        SimulatedScan
+            Counts of a camera.
+        """
         sample = FineVolume.from_volume(self._volume(seed), oversampling=_OVERSAMPLING, axis=self.axis)
         camera = Camera((self.rows, self.columns), CameraParameters(dead_share=0.001, hot_share=0.0005), seed=seed)
         return SimulatedScan(sample, camera)
 
     def truth(self, seed: int) -> NDArray[np.float32]:
-        """(z, y, x), attenuation per pixel."""
+        """The phantom, on voxels as large as detector pixels.
+
+        Parameters
+        ----------
+        seed
+            Of the phantom.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x), attenuation per pixel.
+        """
         return bin_volume(self._volume(seed), _OVERSAMPLING)
 
     def _volume(self, seed: int) -> NDArray[np.float32]:

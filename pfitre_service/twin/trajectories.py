@@ -25,7 +25,13 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryParameters:
-    """How often which kind of scan is drawn. Chances lie between 0 and 1."""
+    """How often which kind of scan is drawn. Chances lie between 0 and 1.
+
+    Raises
+    ------
+    InputError
+        Chances add up to more than 1, or a value lies outside of what it can be.
+    """
 
     most_missing: float = 150.0
     """Degrees missing at most."""
@@ -100,14 +106,30 @@ class _Wedge:
 
 
 def wedge(missing: float, orientation: float = 90.0, count: int = 90) -> NDArray[np.float64]:
-    """(angle,) degrees, rising: `count` angles evenly over the measured range, both of its ends included.
-
-    missing: degrees of 180 that no angle falls in; orientation: the middle of that gap. With nothing missing the
-    angles go from 0 up to, and without, 180, whatever the orientation.
-    Raises InputError unless missing lies from 0 up to 180 and count is 2 or more.
+    """Angles evenly over the measured range, both of its ends included. With nothing missing they go from 0 up to, and
+    without, 180, whatever the orientation.
 
     >>> wedge(100, count=5).tolist()
     [-40.0, -20.0, 0.0, 20.0, 40.0]
+
+    Parameters
+    ----------
+    missing
+        Degrees of 180 that no angle falls in, from 0 to below 180.
+    orientation
+        Degrees, the middle of that gap.
+    count
+        Number of angles, 2 or more.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (angle,) degrees, rising.
+
+    Raises
+    ------
+    InputError
+        `missing` or `count` lies outside of what it can be.
     """
     if not (0 <= missing < 180 and count >= 2):
         raise InputError(f"a wedge misses 0 or more and less than 180 degrees, in 2 angles or more; {missing}, {count}")
@@ -119,9 +141,26 @@ def wedge(missing: float, orientation: float = 90.0, count: int = 90) -> NDArray
 def draw_angles(
     rng: np.random.Generator, size: int, parameters: TrajectoryParameters = _DEFAULTS
 ) -> NDArray[np.float64]:
-    """(angle,) degrees in the order of the scan: what a live tomogram of slices `size` pixels wide has measured so far.
+    """What a live tomogram has measured so far. The same state of `rng` gives the same angles.
 
-    At least FEWEST_ANGLES. The same state of `rng` gives the same angles.
+    Parameters
+    ----------
+    rng
+        Whose state decides.
+    size
+        Width of a slice in pixels.
+    parameters
+        How often which kind of scan is drawn.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (angle,) degrees in the order of the scan, `FEWEST_ANGLES` at least.
+
+    Raises
+    ------
+    InputError
+        The slice has no pixel.
     """
     if size < 1:
         raise InputError(f"a slice is 1 pixel wide or more; got {size}")

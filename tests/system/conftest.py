@@ -34,10 +34,10 @@ from pfitre_service.store.reader import TomogramReader
 from pfitre_service.supervision.health import HealthReport, fetch_health
 from pfitre_service.twin.detector import Camera, CameraParameters, FluorescenceDetector
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import SimulatedScan
 from pfitre_service.twin.particle import battery_particle
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume, bin_volume
-from pfitre_service.twin.sources import SimulatedScan
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 ROWS, COLUMNS = 12, 32

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pfitre_service.demo.summary import psnr
 from pfitre_service.model import TomogramKey
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import RecordedScan
 from pfitre_service.twin.imperfections import shift_columns
 from pfitre_service.twin.plans import tomo_scan
 from pfitre_service.twin.project import bin_volume, project
 from pfitre_service.twin.recordings import Recording
-from pfitre_service.twin.sources import RecordedScan
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,10 @@ def final(service, RE):
 
 def registered_psnr(volume, truth):
     """The best over moves along the columns: axis and the sample's place are told apart only so well."""
-    return max(psnr(ndimage.shift(volume, (0, 0, x), order=3), truth) for x in np.arange(-1, 1.01, 0.25))
+    return max(
+        float(psnr(ndimage.shift(volume, (0, 0, x), order=3), truth, region="volume"))
+        for x in np.arange(-1, 1.01, 0.25)
+    )
 
 
 def test_a_wrong_axis_and_jitter_are_found_live_and_cost_less_than_1_db(final, chip, jitter):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pfitre_service.demo.scans import HXN_DOCUMENTS
+from pfitre_service.demo.shown_scans import HXN_DOCUMENTS
 from pfitre_service.ingest import DocumentRules
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.run_engine import live_tomography
 from pfitre_service.twin.beamlines.hxn import hxn_tomography
 from pfitre_service.twin.beamlines.raster_sample import raster_sample
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import RecordedScan
 from pfitre_service.twin.plans import tomo_scan
 from pfitre_service.twin.recordings import Recording
-from pfitre_service.twin.sources import RecordedScan
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,9 @@ from pfitre_service.model import TomogramKey
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.detector import FluorescenceDetector
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import SimulatedScan
 from pfitre_service.twin.plans import tomo_scan, wedge_angles
 from pfitre_service.twin.project import FineVolume
-from pfitre_service.twin.sources import SimulatedScan
 
 pytestmark = pytest.mark.slow
 

@@ -53,11 +53,11 @@ def test_real_data_to_hdf5(pfitre, cropped, tmp_path):
     assert summary["axis"] == pytest.approx(74.5, abs=1.0)
     assert summary["heldout_error"] < summary["heldout_error_physics"] < 1
     with h5py.File(output) as file:
-        assert {name: file[name].shape for name in ("volume", "physics", "expected_error", "preview")} == dict.fromkeys(
-            ("volume", "physics", "expected_error", "preview"), SHAPE
-        )
-        assert len(file["progress/revision"]) == summary["iterations"] + 1
-        assert file.attrs["angles_used"] == 51
+        names = ("data", "physics", "expected_error", "inferred", "preview")
+        assert {name: file["entry/data"][name].shape for name in names} == dict.fromkeys(names, SHAPE)
+        assert len(file["entry/progress/revision"]) == summary["iterations"] + 1
+        provenance = json.loads(file["entry/reconstruction/provenance/data"][()])
+        assert (provenance["name"], provenance["frames_used"]) == ("cu23", 51)
 
 
 @pytest.mark.parametrize("prior", ["none", "tv"])
@@ -79,9 +79,9 @@ def test_a_data_exchange_file_to_zarr(pfitre, exchange, tmp_path, small_scan):
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["warnings"] == []
     group = zarr.open_group(str(output), mode="r")
-    volume, truth = group["volume"][:], small_scan().truth
+    volume, truth = group["0"][0], small_scan().truth
     assert volume.shape == truth.shape
-    assert group["volume"].metadata.dimension_names == ("z", "y", "x")
+    assert group["0"].metadata.dimension_names == ("c", "z", "y", "x")
     assert np.linalg.norm(volume - truth) < 0.6 * np.linalg.norm(truth)
 
 

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pfitre_service.bench.quality.benchmark import run
 from pfitre_service.bench.quality.parameters import METHODS, QualityParameters
-from pfitre_service.bench.quality.quality import run
 from pfitre_service.bench.quality.real_scan import REAL_METHODS
 from pfitre_service.bench.quality.report import gain_words, scan_words
 from pfitre_service.text_output import make_console

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pfitre_service.bench.quality.similarity import WINDOW
 from pfitre_service.errors import InputError
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.quality.similarity import WINDOW
 
 STACK = 4
 """Slices of one object: total variation and the network both look at the slices beside each slice."""

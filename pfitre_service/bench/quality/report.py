@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pfitre_service.bench.quality.case_runs import CaseResult
 from pfitre_service.bench.quality.parameters import METHODS
 from pfitre_service.bench.quality.real_scan import REAL_METHODS
-from pfitre_service.bench.quality.run import CaseResult
+from pfitre_service.json_values import strict_json
 
 _INCHES = 1.9
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
     """`quality.json` and `quality.md` in the folder."""
-    (folder / "quality.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (folder / "quality.json").write_text(strict_json(result, "the result", indent=1) + "\n", encoding="utf-8")
     (folder / "quality.md").write_text(markdown(result), encoding="utf-8")
 
 
@@ -54,7 +54,8 @@ def _conditions(result: dict[str, Any]) -> str:
         f"{conditions['size']} x {conditions['size']} pixels an object; "
         f"{conditions['angles_per_degree']:g} angles for each degree of the measured range; Poisson noise, "
         f"{conditions['noise']['counts_at_maximum']:g} counts at the largest line integral. "
-        f"PSNR in dB (mean over slices ± its standard error) / SSIM. TV's weight and iterate are the best for each "
+        f"PSNR in dB (mean over slices ± its standard error; the peak is the largest value of the slice's truth) / SSIM"
+        f"; negative values count as 0. TV's weight and iterate are the best for each "
         f"case against the truth, for PSNR and for SSIM apart; as served, held-out angles choose them, as they do for "
         f"PFITRE. SIRT has {conditions['sirt_iterations']} iterations."
     )

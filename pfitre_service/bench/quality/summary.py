@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pfitre_service.bench.quality.case_runs import CaseResult
 from pfitre_service.bench.quality.cases import Scan
 from pfitre_service.bench.quality.parameters import METHODS
-from pfitre_service.bench.quality.run import CaseResult
 from pfitre_service.bench.quality.targets import shortfalls
 from pfitre_service.errors import InputError
 

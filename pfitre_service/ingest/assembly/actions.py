@@ -25,15 +25,21 @@ class OpenTomogram:
     """A run with images and angles began."""
 
     key: TomogramKey
+    """The tomogram."""
     run_uid: str
+    """Of the run that began."""
     scan_id: int | None
+    """As the start document has it."""
     sample: str | None
+    """Its name, as the start document has it."""
     measurement: Measurement
+    """What the images hold."""
     expected_frames: int | None
     """Projections that the plan announced; None when it did not say."""
     axis: float | None
     """Column of the rotation axis; None when the start document does not say."""
     pixel_size_nm: float | None
+    """Side of a detector pixel, nm; None when the start document does not say."""
     start: dict[str, Any]
     """The start document, JSON-safe."""
     descriptors: tuple[dict[str, Any], ...]
@@ -55,11 +61,15 @@ class AddRun:
     """A further run of a tomogram of many runs began to give frames."""
 
     key: TomogramKey
+    """The tomogram."""
     run_uid: str
+    """Of the further run."""
     start: dict[str, Any]
-    """As in `OpenTomogram`, like the two below."""
+    """As in `OpenTomogram`."""
     descriptors: tuple[dict[str, Any], ...]
+    """As in `OpenTomogram`."""
     resources: tuple[dict[str, Any], ...]
+    """As in `OpenTomogram`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class EndRun:
     """A run of a tomogram of many runs ended; the tomogram goes on."""
 
     key: TomogramKey
+    """The tomogram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,9 @@ class WithdrawRun:
     """Another run took the place of one of a tomogram's runs, whose frames count no more."""
 
     key: TomogramKey
+    """The tomogram."""
     run_uid: str
+    """Of the run that counts no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +95,15 @@ class RetakeFrames:
     """An event was taken again: of its frames only those of the event `event_uid`, which follow, count."""
 
     key: TomogramKey
+    """The tomogram."""
     run_uid: str
+    """Of the event's run."""
     stream: str
+    """Of the event."""
     seq_num: int
+    """Of the event."""
     event_uid: str
+    """Of the new take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +111,9 @@ class AddDocument:
     """One more stream or file of an open tomogram was announced; kept so that the run can be resumed."""
 
     key: TomogramKey
+    """The tomogram."""
     kind: Literal["descriptors", "resources"]
+    """Where it is kept."""
     document: dict[str, Any]
     """JSON-safe."""
 
@@ -103,7 +123,9 @@ class AddFrames:
     """Projections arrived, in the order of their arrival."""
 
     key: TomogramKey
+    """The tomogram."""
     frames: tuple[Frame, ...]
+    """With their images."""
     stream: str
     """The stream they belong to: (stream, seq_num) names an event when a run is resumed."""
 
@@ -113,9 +135,13 @@ class AddReferences:
     """Flats or darks arrived."""
 
     key: TomogramKey
+    """The tomogram."""
     role: Literal["flat", "dark"]
+    """flat or dark."""
     frames: tuple[Frame, ...]
+    """With their images."""
     stream: str
+    """That they belong to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,11 +149,17 @@ class ReadFrames:
     """The frames of one event were announced, and what they are must be read from files."""
 
     key: TomogramKey
+    """The tomogram."""
     role: Role
+    """projection, flat or dark."""
     stream: str
+    """Of the event."""
     seq_num: int
+    """Of the event."""
     time: float
+    """Of the event, seconds since the epoch."""
     run_uid: str
+    """Of the event's run."""
     images: FileRows | ScannedMap | NDArray[Any]
     """Where they lie, or how they are made; an array (frame, row, column) where only the angles are to come."""
     angles: FileRows | AnglesAtTimes | tuple[float, ...]
@@ -150,10 +182,13 @@ class CloseTomogram:
     """The run's stop document came; nothing follows for this key."""
 
     key: TomogramKey
+    """The tomogram."""
     exit_status: ExitStatus
+    """As the stop document has it."""
     reason: str
     """The stop document's reason; empty for most successful runs."""
     counts: TomogramCounts
+    """Of what came for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +196,11 @@ class AbandonTomogram:
     """No stop document is to be expected any more; nothing follows for this key."""
 
     key: TomogramKey
+    """The tomogram."""
     reason: str
+    """Why not."""
     counts: TomogramCounts
+    """Of what came for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +208,9 @@ class Note:
     """Something a person should be told; the caller logs it."""
 
     run_uid: str | None
+    """Of the run that it is about; None for none."""
     level: Level
+    """Of the log."""
     message: str
     """Of bounded length, whatever it quotes."""
 

@@ -26,7 +26,27 @@ _MAX_TYPE = 16
 
 
 def decode_packed(message: bytes, *, max_bytes: int) -> Decoded:
-    """The document in `message`. Raises `DocumentError` for everything that is none of at most `max_bytes`."""
+    """The document in a message.
+
+    Parameters
+    ----------
+    message
+        As bluesky-kafka sends it.
+    max_bytes
+        Longer messages are refused.
+
+    Returns
+    -------
+    Decoded
+        Name and document.
+
+    Raises
+    ------
+    DocumentError
+        The message is no document.
+    UnknownNameError
+        Bluesky does not know the document's name.
+    """
     if len(message) > max_bytes:
         raise DocumentError(f"a message of {len(message):,} bytes is larger than the {max_bytes:,} that are allowed")
     try:

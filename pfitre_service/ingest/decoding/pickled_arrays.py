@@ -26,7 +26,20 @@ _MAX_EMPTY = 1000
 
 
 class PickledType:
-    """A data type: numbers, truth values, text; no objects, no records, no dates."""
+    """A data type: numbers, truth values, text; no objects, no records, no dates.
+
+    Parameters
+    ----------
+    code
+        numpy's code of the type, such as f8.
+    *flags
+        Not used.
+
+    Raises
+    ------
+    DocumentError
+        The code is another type's.
+    """
 
     def __init__(self, code: Any, *flags: Any) -> None:
         if not isinstance(code, str) or not _TYPE.fullmatch(code):
@@ -35,7 +48,18 @@ class PickledType:
         self._order = "="
 
     def set_state(self, state: Any) -> None:
-        """Take the byte order from the state `(version, order, subtype, names, fields, size, alignment, flags)`."""
+        """Takes the byte order.
+
+        Parameters
+        ----------
+        state
+            `(version, order, subtype, names, fields, size, alignment, flags)`.
+
+        Raises
+        ------
+        DocumentError
+            It is the state of a record or sub-array.
+        """
         if not isinstance(state, tuple) or len(state) < 8 or any(part is not None for part in state[2:5]):
             raise DocumentError("expected a plain data type, got a record or sub-array type")
         if state[1] not in ("<", ">", "=", "|"):
@@ -43,7 +67,27 @@ class PickledType:
         self._order = state[1]
 
     def read(self, data: Any, shape: Any, order: str) -> NDArray[Any]:
-        """The array that `data` holds, in native byte order, read-only: it lies in the memory of `data` if it can."""
+        """The array that some bytes hold.
+
+        Parameters
+        ----------
+        data
+            The values.
+        shape
+            Of the array.
+        order
+            F for columns first, else C.
+
+        Returns
+        -------
+        NDArray[Any]
+            Native byte order, read-only; in the memory of `data` if it can be.
+
+        Raises
+        ------
+        DocumentError
+            Type, shape and length do not fit.
+        """
         dtype = np.dtype(self._code if self._order == "|" else self._order + self._code)
         if not isinstance(data, bytes | bytearray):
             raise DocumentError(f"expected an array's values as bytes, got {type(data).__name__}")
@@ -63,13 +107,30 @@ class PickledType:
 
 
 class PickledArray:
-    """An array that is filled in by its state, later in the pickle."""
+    """An array that is filled in by its state, later in the pickle.
+
+    Parameters
+    ----------
+    *blank
+        Not used.
+    """
 
     def __init__(self, *blank: Any) -> None:
         self.array: NDArray[Any] = np.zeros(0)
 
     def set_state(self, state: Any) -> None:
-        """Read the state `(version, shape, type, column order, bytes)`."""
+        """Reads the array.
+
+        Parameters
+        ----------
+        state
+            `(version, shape, type, column order, bytes)`.
+
+        Raises
+        ------
+        DocumentError
+            It is no such state.
+        """
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], PickledType):
             raise DocumentError("expected an array's state of five parts")
         _, shape, dtype, by_columns, data = state
@@ -77,7 +138,31 @@ class PickledArray:
 
 
 def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> NDArray[Any]:
-    """An array of pickle protocol 5."""
+    """An array of pickle protocol 5.
+
+    Parameters
+    ----------
+    data
+        The values.
+    dtype
+        A `PickledType`.
+    shape
+        Of the array.
+    order
+        C, F or K.
+    axes
+        Order of the axes, for K.
+
+    Returns
+    -------
+    NDArray[Any]
+        Read-only.
+
+    Raises
+    ------
+    DocumentError
+        The parts are no array's.
+    """
     if not isinstance(dtype, PickledType) or not isinstance(order, str):
         raise DocumentError("expected an array as bytes, type, shape and order")
     if order == "K" and isinstance(axes, tuple) and all(type(axis) is int for axis in axes):
@@ -86,7 +171,25 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None)
 
 
 def scalar(dtype: Any, data: Any) -> Any:
-    """A numpy number as a Python number."""
+    """A numpy number as a Python number.
+
+    Parameters
+    ----------
+    dtype
+        A `PickledType`.
+    data
+        Bytes of one value.
+
+    Returns
+    -------
+    Any
+        Number or text.
+
+    Raises
+    ------
+    DocumentError
+        The parts are no number's.
+    """
     if not isinstance(dtype, PickledType):
         raise DocumentError("expected a number as type and bytes")
     value = dtype.read(data, (), "C").item()
@@ -94,8 +197,21 @@ def scalar(dtype: Any, data: Any) -> Any:
 
 
 def check_signs(data: bytes | bytearray, dtype: np.dtype[Any]) -> None:
-    """Raises DocumentError for an array of texts with a sign that Unicode does not have: Python's own functions fail
-    on such a text, each in its own way."""
+    """Refuses an array of texts with a sign that Unicode does not have: Python's own functions fail on such a text,
+    each in its own way.
+
+    Parameters
+    ----------
+    data
+        The values.
+    dtype
+        Of the values.
+
+    Raises
+    ------
+    DocumentError
+        There is such a sign.
+    """
     if dtype.kind == "U" and data and np.frombuffer(data, f"{dtype.byteorder}u4").max() > _LAST_SIGN:
         raise DocumentError("expected texts, got an array with signs that Unicode does not have")
 

@@ -34,7 +34,22 @@ def read_angles(path: Path) -> AngleTable:
     """The column of angles, by its header or as the only one, and that of file names where there is one.
 
     Columns are separated by semicolons, tabs, commas or blanks, whichever the whole table goes by; where commas do not
-    separate columns they are decimal. Raises InputError with the line that cannot be understood.
+    separate columns they are decimal.
+
+    Parameters
+    ----------
+    path
+        A text file.
+
+    Returns
+    -------
+    AngleTable
+        Angles in degrees.
+
+    Raises
+    ------
+    InputError
+        A line cannot be understood; names it.
     """
     lines = _lines(path)
     rows = _rows(lines, path)

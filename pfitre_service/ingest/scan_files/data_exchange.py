@@ -33,9 +33,24 @@ _CONSTANTS = {
 
 
 def read_data_exchange(path: Path, angles: Path | None = None) -> StoredScan:
-    """The scan in the file; references and the pixel size may be absent. Raises `InputError`.
+    """The scan in a file; references and the pixel size may be absent.
 
-    angles: table of degrees for a file without angles, and only for one.
+    Parameters
+    ----------
+    path
+        HDF5 file.
+    angles
+        Table of degrees for a file without angles, and only for one.
+
+    Returns
+    -------
+    StoredScan
+        The whole scan.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something else.
     """
     return with_file(path, lambda file: _read(file, path, angles))
 
@@ -65,7 +80,20 @@ def _read(file: h5py.File, path: Path, angles: Path | None) -> StoredScan:
 
 
 def references_in(file: h5py.File, role: str) -> NDArray[Any] | None:
-    """The flats or darks of a file; of one with a single stack and no angles, that stack."""
+    """The flats or darks of a file; of one with a single stack and no angles, that stack.
+
+    Parameters
+    ----------
+    file
+        Open for reading.
+    role
+        flat or dark.
+
+    Returns
+    -------
+    NDArray[Any] | None
+        (frame, row, column); None where there are none.
+    """
     stacks = [stack for name in (_WHITE if role == "flat" else _DARK) if (stack := _stack(file, name)) is not None]
     if stacks:
         return np.concatenate(stacks)

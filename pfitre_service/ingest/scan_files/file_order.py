@@ -31,6 +31,7 @@ class Ordered:
     """Files in the order of their angles."""
 
     files: tuple[Path, ...]
+    """One image each, or several."""
     angles: NDArray[np.float64]
     """(image,) degrees; of a file of several pages those of all its pages."""
     notes: tuple[str, ...]
@@ -38,7 +39,18 @@ class Ordered:
 
 
 def without_strangers(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Files whose names have the form that most of them have, and a note on the others."""
+    """Files whose names have the form that most of them have.
+
+    Parameters
+    ----------
+    files
+        Of one folder.
+
+    Returns
+    -------
+    tuple[list[Path], list[str]]
+        These files, and notes on the others.
+    """
     visible = [file for file in files if not file.name.startswith(".")]
     forms = Counter(_form(file) for file in visible)
     notes = []
@@ -55,7 +67,27 @@ def without_strangers(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def ordered(files: Sequence[Path], table: AngleTable | None, order: Order) -> Ordered:
-    """`files`, one image each or several, as the table or their names say. Raises InputError where these do not."""
+    """Files in the order of their angles, as the table or their names say.
+
+    Parameters
+    ----------
+    files
+        One image each, or several.
+    table
+        Of angles; None for none.
+    order
+        By what the order is told.
+
+    Returns
+    -------
+    Ordered
+        Files and angles.
+
+    Raises
+    ------
+    InputError
+        Neither table nor names tell.
+    """
     if table is not None and table.files is not None:
         return _by_table(files, table, table.files)
     signed = _signed_fields(files)

@@ -22,12 +22,43 @@ _PROJECTION, _FLAT, _DARK = 0, 1, 2
 
 
 def read_nxtomo(path: Path) -> StoredScan:
-    """The scan of the file's NXtomo entry, each kind of frame read once into its own array. Raises `InputError`."""
+    """The scan of a file's NXtomo entry, each kind of frame read once into its own array.
+
+    Parameters
+    ----------
+    path
+        HDF5 file.
+
+    Returns
+    -------
+    StoredScan
+        The whole scan.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something else.
+    """
     return with_file(path, lambda file: _read(chosen_entry(file, path), path))
 
 
 def references_in(entry: h5py.Group, path: Path, role: str) -> NDArray[Any] | None:
-    """The flats or darks of an entry; None where it has none."""
+    """The flats or darks of an entry.
+
+    Parameters
+    ----------
+    entry
+        NXtomo entry of an open file.
+    path
+        Of the file, for messages.
+    role
+        flat or dark.
+
+    Returns
+    -------
+    NDArray[Any] | None
+        (frame, row, column); None where it has none.
+    """
     holder, stack = _detector(entry, path)
     keys = _image_keys(holder, path)
     chosen = np.flatnonzero(keys == (_FLAT if role == "flat" else _DARK))
@@ -35,7 +66,25 @@ def references_in(entry: h5py.Group, path: Path, role: str) -> NDArray[Any] | No
 
 
 def chosen_entry(file: h5py.File, path: Path) -> h5py.Group:
-    """The only NXtomo entry, or the one that the file's attributes `default` lead to. Raises `InputError`."""
+    """The only NXtomo entry, or the one that the file's attributes `default` lead to.
+
+    Parameters
+    ----------
+    file
+        Open for reading.
+    path
+        Of the file, for messages.
+
+    Returns
+    -------
+    h5py.Group
+        The entry.
+
+    Raises
+    ------
+    InputError
+        There is none, or no way to choose.
+    """
     entries = [*nxtomo_entries(file)]
     if len(entries) > 1:
         default = _default(file)
@@ -47,7 +96,18 @@ def chosen_entry(file: h5py.File, path: Path) -> h5py.Group:
 
 
 def nxtomo_entries(file: h5py.File) -> Iterator[h5py.Group]:
-    """Entries, and entries inside entries, whose definition is NXtomo."""
+    """Entries, and entries inside entries, whose definition is NXtomo.
+
+    Parameters
+    ----------
+    file
+        Open for reading.
+
+    Yields
+    ------
+    h5py.Group
+        One entry.
+    """
     for entry in _of_class(file, "NXentry", "NXsubentry"):
         for group in (entry, *_of_class(entry, "NXsubentry", "NXentry")):
             definition = group.get("definition")

@@ -32,11 +32,31 @@ def read_scan(
     darks: str | Path | None = None,
     order: Order = "auto",
 ) -> StoredScan:
-    """Read the scan at `path`, known by its content; raises `InputError` with what was expected and what to do.
+    """Reads a scan, whose kind is known by its content.
 
-    angles: a table of degrees, for TIFF (by default the file `path` with the suffix .csv) and for a Data Exchange file
-    without angles. flats, darks: FILE or FILE:PATH, see `read_references`; they take the place of those in `path`.
-    order: of the images in a folder, see `file_order`.
+    Parameters
+    ----------
+    path
+        HDF5 file, TIFF file, or folder of TIFF images.
+    angles
+        Table of degrees, for TIFF (by default the file `path` with the suffix .csv) and for a Data Exchange file
+        without angles.
+    flats
+        FILE or FILE:PATH, see `read_references`; takes the place of those in `path`.
+    darks
+        FILE or FILE:PATH, likewise.
+    order
+        Of the images in a folder, see `file_order`.
+
+    Returns
+    -------
+    StoredScan
+        The whole scan, its parts held against each other.
+
+    Raises
+    ------
+    InputError
+        The scan cannot be read; says what was expected and what to do.
     """
     path = Path(path).expanduser()
     if not path.exists():

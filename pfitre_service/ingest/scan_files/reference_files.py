@@ -14,8 +14,26 @@ _TIFF = {".tif", ".tiff"}
 
 
 def read_references(given: str, role: Literal["flat", "dark"]) -> NDArray[Any]:
-    """(frame, row, column) of a TIFF file or folder, an array of NumPy (.npy), or an HDF5 file: the dataset after the
-    colon, or the references of an NXtomo or Data Exchange file. One image is a stack of one. Raises `InputError`."""
+    """Flats or darks from a TIFF file or folder, an array of NumPy (.npy), or an HDF5 file: the dataset after the
+    colon, or the references of an NXtomo or Data Exchange file.
+
+    Parameters
+    ----------
+    given
+        FILE or FILE:PATH.
+    role
+        flat or dark.
+
+    Returns
+    -------
+    NDArray[Any]
+        (frame, row, column), as stored; one image is a stack of one.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something else.
+    """
     path, inside = _split(given)
     if inside:
         stack = _dataset(path, inside)

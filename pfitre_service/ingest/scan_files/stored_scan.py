@@ -27,6 +27,7 @@ class StoredScan:
     measurement: Measurement | None
     """None where the files do not say what the images hold."""
     pixel_size_nm: float | None
+    """Side of a detector pixel, nm; None where the files do not say."""
     source: str
     """Where it came from, in words."""
     notes: tuple[str, ...] = ()
@@ -34,7 +35,21 @@ class StoredScan:
 
 
 def said_to_hold(scan: StoredScan, measurement: Measurement | None) -> StoredScan:
-    """`scan`, of which a person says what its images hold; None where nobody does."""
+    """The scan, of which a person says what its images hold. Flats and darks of line integrals are left out, with a
+    note.
+
+    Parameters
+    ----------
+    scan
+        As it was read.
+    measurement
+        None where nobody says it.
+
+    Returns
+    -------
+    StoredScan
+        `scan` itself where nobody does.
+    """
     if measurement is None:
         return scan
     if measurement == "line_integral" and scan.flats is not None:
@@ -44,7 +59,23 @@ def said_to_hold(scan: StoredScan, measurement: Measurement | None) -> StoredSca
 
 
 def checked(scan: StoredScan) -> StoredScan:
-    """`scan`, if its parts fit each other."""
+    """The scan, if its parts fit each other.
+
+    Parameters
+    ----------
+    scan
+        As it was read.
+
+    Returns
+    -------
+    StoredScan
+        `scan` itself.
+
+    Raises
+    ------
+    InputError
+        Shapes, types or numbers do not fit.
+    """
     where, count = scan.source, len(scan.projections)
     if scan.projections.ndim != 3 or 0 in scan.projections.shape:
         raise InputError(f"{where}: expected projections (angle, row, column), got the shape {scan.projections.shape}")

@@ -23,7 +23,27 @@ _CHANNELS = "C"
 
 
 def read_tiff_scan(path: Path, angles: Path | None, order: Order) -> StoredScan:
-    """The images in the order that table or names say; what they hold is not said. Raises `InputError`."""
+    """The images in the order that table or names say; what they hold is not said.
+
+    Parameters
+    ----------
+    path
+        TIFF file of many pages, or folder.
+    angles
+        Table of degrees; None for the one beside `path`.
+    order
+        Of the images in a folder, see `file_order`.
+
+    Returns
+    -------
+    StoredScan
+        The whole scan.
+
+    Raises
+    ------
+    InputError
+        Images or angles cannot be read, or do not fit.
+    """
     files, notes = _files(path)
     table = angles or (path.with_suffix(".csv") if path.is_file() else path.with_name(path.name + ".csv"))
     known = read_angles(table) if angles is not None or table.exists() or path.is_file() else None
@@ -43,7 +63,23 @@ def read_tiff_scan(path: Path, angles: Path | None, order: Order) -> StoredScan:
 
 
 def read_stack(path: Path) -> NDArray[Any]:
-    """(image, row, column) out of a file or a folder of files, in natural order: flats or darks."""
+    """Flats or darks out of a file, or a folder of files in natural order.
+
+    Parameters
+    ----------
+    path
+        TIFF file or folder.
+
+    Returns
+    -------
+    NDArray[Any]
+        (image, row, column), as stored.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
     if not path.exists():
         raise InputError(f"no such file or folder: {path}")
     files, _ = _files(path)

@@ -23,10 +23,26 @@ _POLL_S = 0.05
 
 
 class KafkaSource:
-    """Consumes `topics` (`^` begins a pattern) at `brokers` (`host:port`, several with commas) and hands documents on.
+    """Consumes topics and hands their documents on.
 
-    group: name under which the brokers keep how far was read; whoever starts again with it goes on there, and a group
-    that is new begins with what comes. options: further settings of librdkafka, such as `security.protocol`.
+    Parameters
+    ----------
+    brokers
+        `host:port`, several with commas.
+    topics
+        Their names; one that begins with `^` is a pattern.
+    group
+        Name under which the brokers keep how far was read; whoever starts again with it goes on there, and a group that
+        is new begins with what comes.
+    options
+        Further settings of librdkafka, such as `security.protocol`.
+    max_message_bytes
+        Longer messages are refused.
+
+    Raises
+    ------
+    SettingsError
+        There are no topics.
     """
 
     def __init__(
@@ -60,10 +76,21 @@ class KafkaSource:
         return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
-        """Receive until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
+        """Receives until it is stopped. Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
 
-        Whatever `handle` or `idle` raises is logged and counted, and the loop goes on. Raises `SettingsError` for
-        options that Kafka's client refuses, or where it is not installed.
+        Parameters
+        ----------
+        handle
+            Takes name and document of each message.
+        stop
+            Ends it.
+        idle
+            Called at least 20 times a second, also while messages wait.
+
+        Raises
+        ------
+        SettingsError
+            Kafka's client refuses the options, or is not installed.
         """
         with self._consumer() as consumer:
             logger.info("listening for documents at %s", self._monitor.address)

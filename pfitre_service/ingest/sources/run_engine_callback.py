@@ -40,9 +40,11 @@ class CallbackCounts:
     waiting: int
     """Documents in the queue or in the handler now."""
     waiting_bytes: int
+    """Of their arrays and lists."""
     refused: int
     """Documents that found the queue full or closed, or could not be copied: they are lost."""
     handler_failures: int
+    """Documents at which the handler raised."""
     incomplete_runs: tuple[str, ...]
     """Runs, or descriptors where the run is not known, of which documents were refused."""
 
@@ -50,9 +52,17 @@ class CallbackCounts:
 class LiveCallback:
     """Subscribe this to a RunEngine: copies each document into a bounded queue, and a thread of its own calls `handle`.
 
-    A call costs the copy and some microseconds, waits for nothing, and never raises. When `max_bytes` of arrays or
-    `max_documents` wait, events are refused, counted, and their run is marked as incomplete; start, descriptor and
-    stop documents still find a place.
+    A call costs the copy and some microseconds, waits for nothing, and never raises. When too much waits, events are
+    refused, counted, and their run is marked as incomplete; start, descriptor and stop documents still find a place.
+
+    Parameters
+    ----------
+    handle
+        Takes name and document, in the thread.
+    max_bytes
+        Of arrays that may wait.
+    max_documents
+        That may wait.
     """
 
     def __init__(
@@ -76,7 +86,15 @@ class LiveCallback:
         self._thread.start()
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        """Take a copy of one document; what fails here is counted and logged, and the scan goes on."""
+        """Takes a copy of one document; what fails here is counted and logged, and the scan goes on.
+
+        Parameters
+        ----------
+        name
+            Of the document, such as event.
+        doc
+            As the RunEngine emits it.
+        """
         try:
             self._offer(name, doc)
         except Exception:
@@ -100,15 +118,34 @@ class LiveCallback:
             )
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing waits any more, at most `timeout` seconds; whether every document so far was delivered."""
+        """Waits until nothing waits any more.
+
+        Parameters
+        ----------
+        timeout
+            Seconds, at most.
+
+        Returns
+        -------
+        bool
+            Whether every document so far was delivered.
+        """
         with self._changed:
             drained = self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
             return drained and self._delivered == self._offered
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Take nothing more, deliver what waits, at most `timeout` seconds; whether every document was delivered.
+        """Takes nothing more and delivers what waits; what is left after that is dropped and counted as refused.
 
-        What is left after that is dropped and counted as refused.
+        Parameters
+        ----------
+        timeout
+            Seconds, at most.
+
+        Returns
+        -------
+        bool
+            Whether every document was delivered.
         """
         end = time.monotonic() + timeout
         with self._changed:

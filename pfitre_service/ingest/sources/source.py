@@ -25,19 +25,25 @@ class SourceCounts:
     """What a source has seen so far."""
 
     address: str
+    """Where documents come from."""
     connected: bool
     """Whether there is a connection to where documents come from now."""
     waits_for: str
     """Why there is none, as far as is known."""
     messages: int
+    """That arrived."""
     bytes: int
+    """Of these messages."""
     documents: int
     """Messages that were handed on."""
     unknown_names: int
+    """Messages whose document name Bluesky does not know."""
     decode_failures: int
+    """Messages that are no documents."""
     foreign_values: int
     """Documents in which instances of unknown classes were turned into text."""
     handler_failures: int
+    """Documents at which the handler raised."""
     last_message_time: float | None
     """Seconds since the epoch."""
 
@@ -50,14 +56,27 @@ class Source(Protocol):
         """A snapshot; may be taken from any thread."""
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
-        """Receive until `stop` is set. Calls `idle` many times a second, also while messages wait.
+        """Receives until it is stopped. Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
 
-        Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
+        Parameters
+        ----------
+        handle
+            Takes name and document of each message.
+        stop
+            Ends it.
+        idle
+            Called many times a second, also while messages wait.
         """
 
 
 class SourceMonitor:
-    """Belongs to the thread of one source."""
+    """Counts what became of messages. Belongs to the thread of one source.
+
+    Parameters
+    ----------
+    address
+        Where documents come from.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -86,7 +105,17 @@ class SourceMonitor:
         )
 
     def take(self, size: int, decode: Callable[[], Decoded | None], handle: Handler) -> None:
-        """One message of `size` bytes. `decode` gives its document, or None where it is none of ours."""
+        """Takes in one message.
+
+        Parameters
+        ----------
+        size
+            Bytes.
+        decode
+            Gives its document, or None where it is none of ours.
+        handle
+            Takes name and document.
+        """
         self.messages += 1
         self._bytes += size
         self._last_message_time = time.time()
@@ -106,7 +135,16 @@ class SourceMonitor:
             self.guard(f"the handler of a {decoded.name} document", lambda: handle(decoded.name, decoded.document))
 
     def guard(self, what: str, call: Callable[[], None]) -> None:
-        """The edge of the source's thread: a failure in the service must not end the reception of documents."""
+        """Calls, and logs and counts whatever is raised: a failure in the service must not end the reception of
+        documents.
+
+        Parameters
+        ----------
+        what
+            Is called, in words.
+        call
+            The function.
+        """
         try:
             call()
         except Exception:

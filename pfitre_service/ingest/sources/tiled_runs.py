@@ -36,7 +36,15 @@ _PATIENCE = 30
 
 
 class RunFollower:
-    """One run: gives its documents as they come to be stored, each once."""
+    """One run: gives its documents as they come to be stored, each once.
+
+    Parameters
+    ----------
+    run
+        Node of the run, as Tiled's client gives it.
+    readable
+        Whether a file at this path is announced as one; others are read through Tiled.
+    """
 
     def __init__(self, run: Any, readable: Callable[[str], bool]) -> None:
         self._run = run
@@ -110,7 +118,15 @@ class RunFollower:
 
 
 class LiveRuns:
-    """A catalogue whose new runs are followed. Belongs to one thread."""
+    """A catalogue whose new runs are followed. Belongs to one thread.
+
+    Parameters
+    ----------
+    uri
+        Address of the catalogue.
+    readable
+        As `RunFollower` has it.
+    """
 
     def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
         self._uri = uri
@@ -186,10 +202,21 @@ class LiveRuns:
 def is_due(news: float, looked_at: float, now: float, *, told: bool) -> bool:
     """Whether it is time for another look, in seconds of one clock.
 
-    Args:
-        news: when something was told last.
-        looked_at: when the last look began.
-        told: whether all that may change is told of now.
+    Parameters
+    ----------
+    news
+        When something was told last.
+    looked_at
+        When the last look began.
+    now
+        The time.
+    told
+        Whether all that may change is told of now.
+
+    Returns
+    -------
+    bool
+        True where it is.
     """
     since = now - looked_at
     if since >= (_SAFETY_S if told else _POLL_S):

@@ -21,11 +21,15 @@ _POLL_S = 0.05
 
 
 class TiledSource:
-    """Follows the runs of the catalogue at `uri` by Tiled's websocket streams, or by looking where there are none.
+    """Follows the runs of a catalogue by Tiled's websocket streams, or by looking where there are none. The key is
+    taken from the environment variable TILED_API_KEY.
 
-    The key is taken from the environment variable TILED_API_KEY.
-
-    readable: whether a file at this path is announced as one; others are read through Tiled.
+    Parameters
+    ----------
+    uri
+        Address of the catalogue.
+    readable
+        Whether a file at this path is announced as one; others are read through Tiled.
     """
 
     def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
@@ -40,9 +44,16 @@ class TiledSource:
         return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
-        """Follow until `stop` is set. Calls `idle` between looks and documents.
+        """Follows until it is stopped. Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
 
-        Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
+        Parameters
+        ----------
+        handle
+            Takes name and document.
+        stop
+            Ends it.
+        idle
+            Called between looks and documents.
         """
         from pfitre_service.ingest.sources.tiled_runs import LiveRuns  # the Tiled client: two seconds
 

@@ -24,10 +24,17 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class NodeSubscriptions:
-    """Listens to the streams of many nodes in one thread of its own. The methods may be called from any other."""
+    """Listens to the streams of many nodes in one thread of its own. The methods may be called from any other.
+
+    Parameters
+    ----------
+    api_uri
+        Of the server, such as http://host:8000/api/v1/.
+    api_key
+        None where none is needed.
+    """
 
     def __init__(self, api_uri: str, api_key: str | None) -> None:
-        """api_uri: of the server, such as http://host:8000/api/v1/."""
         parts = urlsplit(api_uri)
         scheme = "wss" if parts.scheme == "https" else "ws"
         self._stream_uri = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/stream/single/", "", ""))
@@ -43,8 +50,14 @@ class NodeSubscriptions:
         self._thread.start()
 
     def listen(self, path: Path) -> None:
-        """Begin to listen to a node, unless it is listened to. When the connection stands, that is news as well:
-        nothing that came before is missed by who looks then."""
+        """Begins to listen to a node, unless it is listened to. When the connection stands, that is news as well:
+        nothing that came before is missed by who looks then.
+
+        Parameters
+        ----------
+        path
+            Of the node.
+        """
         with self._lock:
             if path in self._rang:
                 return
@@ -52,26 +65,76 @@ class NodeSubscriptions:
         self._loop.call_soon_threadsafe(self._begin, path)
 
     def forget(self, below: Path) -> None:
-        """End listening to a node and all below it."""
+        """Ends listening to a node and all below it.
+
+        Parameters
+        ----------
+        below
+            Path of the node.
+        """
         self._loop.call_soon_threadsafe(self._end, below)
 
     def latest(self, below: Path) -> float:
-        """`time.monotonic()` of the last message of the node or one below it; 0 where none came yet."""
+        """When the last message of a node or one below it came.
+
+        Parameters
+        ----------
+        below
+            Path of the node.
+
+        Returns
+        -------
+        float
+            Seconds, `time.monotonic()`; 0 where none came yet.
+        """
         with self._lock:
             return max((rang for path, rang in self._rang.items() if path[: len(below)] == below), default=0.0)
 
     def latest_of(self, path: Path) -> float:
-        """`time.monotonic()` of the last message of this node alone; 0 where none came yet."""
+        """When the last message of one node alone came.
+
+        Parameters
+        ----------
+        path
+            Of the node.
+
+        Returns
+        -------
+        float
+            Seconds, `time.monotonic()`; 0 where none came yet.
+        """
         with self._lock:
             return self._rang.get(path, 0.0)
 
     def is_live(self, path: Path) -> bool:
-        """Whether there is a connection to this node's stream now."""
+        """Whether there is a connection to this node's stream now.
+
+        Parameters
+        ----------
+        path
+            Of the node.
+
+        Returns
+        -------
+        bool
+            True where there is.
+        """
         with self._lock:
             return path in self._live
 
     def all_live(self, below: Path) -> bool:
-        """The same for every node at or below this one that is listened to, and that there is one."""
+        """Whether there is a connection for every node, at or below this one, that is listened to.
+
+        Parameters
+        ----------
+        below
+            Path of the node.
+
+        Returns
+        -------
+        bool
+            True where there is, and where there is such a node.
+        """
         with self._lock:
             paths = {path for path in self._rang if path[: len(below)] == below}
             return bool(paths) and paths <= self._live

@@ -23,7 +23,17 @@ _LINGER_MS = 300
 
 
 class DocumentProxy:
-    """Binds both addresses at once (port 0 takes a free one; see `in_address`, `out_address`), forwards in `run`."""
+    """Binds both addresses at once, forwards in `run`. A context manager.
+
+    Parameters
+    ----------
+    in_address
+        host:port for publishers; port 0 takes a free one, see the attribute.
+    out_address
+        host:port for subscribers; port 0 takes a free one, see the attribute.
+    hwm
+        Messages that may wait in each socket.
+    """
 
     def __init__(
         self, in_address: str = "127.0.0.1:5567", out_address: str = "127.0.0.1:5568", *, hwm: int = 20_000
@@ -31,7 +41,6 @@ class DocumentProxy:
         self._context = zmq.Context()
         self._inside = self._context.socket(zmq.SUB)
         self._outside = self._context.socket(zmq.PUB)
-        self._forwarded = 0
         try:
             self._inside.setsockopt(zmq.RCVHWM, hwm)
             self._inside.setsockopt(zmq.SUBSCRIBE, b"")
@@ -44,19 +53,21 @@ class DocumentProxy:
             self.close()
             raise
 
-    @property
-    def forwarded(self) -> int:
-        """Messages passed on so far."""
-        return self._forwarded
-
     def run(self, stop: threading.Event) -> None:
-        """Forward until `stop` is set; ends within a tenth of a second of it. Blocks; sockets stay bound."""
+        """Forwards until it is stopped. Blocks; sockets stay bound.
+
+        Parameters
+        ----------
+        stop
+            Ends it within a tenth of a second.
+        """
         logger.info("document proxy: publishers to %s, subscribers to %s", self.in_address, self.out_address)
+        forwarded = 0
         while not stop.is_set():
             if self._inside.poll(_POLL_MS):
                 self._outside.send_multipart(self._inside.recv_multipart(copy=False), copy=False)
-                self._forwarded += 1
-        logger.info("document proxy stopped after %d messages", self._forwarded)
+                forwarded += 1
+        logger.info("document proxy stopped after %d messages", forwarded)
 
     def close(self) -> None:
         """Free both addresses; messages on their way get a moment. May be called twice."""

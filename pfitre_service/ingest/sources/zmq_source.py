@@ -23,11 +23,20 @@ _POLL_MS = 50
 
 
 class ZmqSource:
-    """Subscribes to a proxy at `address` (`host:port` or `tcp://host:port`, its outgoing side) and hands documents on.
+    """Subscribes to a proxy and hands its documents on. What waits, waits in memory: `handle` should hand on what takes
+    long.
 
-    `prefix` picks one publisher among several; empty takes all. `receive_hwm` messages may wait in the socket: what
-    comes beyond is lost without a word from 0MQ, so it is large, and shows as a gap in the sequence numbers. They
-    wait in memory: `handle` should hand on what takes long.
+    Parameters
+    ----------
+    address
+        `host:port` or `tcp://host:port` of the proxy's outgoing side.
+    prefix
+        Picks one publisher among several; empty takes all.
+    receive_hwm
+        Messages that may wait in the socket: what comes beyond is lost without a word from 0MQ, so it is large, and
+        shows as a gap in the sequence numbers.
+    max_message_bytes
+        Longer messages are refused.
     """
 
     def __init__(
@@ -51,9 +60,16 @@ class ZmqSource:
         return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
-        """Receive until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
+        """Receives until it is stopped. Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
 
-        Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
+        Parameters
+        ----------
+        handle
+            Takes name and document of each message.
+        stop
+            Ends it.
+        idle
+            Called at least 20 times a second, also while messages wait.
         """
         with _subscriber(self._endpoint, self._prefix, self._receive_hwm) as (subscriber, monitor):
             poller = zmq.Poller()

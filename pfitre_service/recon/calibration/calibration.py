@@ -25,6 +25,7 @@ class Calibration:
     axis: float
     """Column of the rotation axis."""
     axis_origin: AxisOrigin = "given"
+    """See `AxisOrigin`."""
     axis_uncertainty: float = math.nan
     """Columns, one standard deviation; NaN unless it was found."""
     shifts: tuple[float, ...] = ()
@@ -35,18 +36,42 @@ class Calibration:
     """Why the axis was not found, where it was looked for."""
 
     def shifts_of(self, rows: Tensor) -> Tensor:
-        """(row,) float64 for store rows (row,) int64."""
+        """The shifts of some projections.
+
+        Parameters
+        ----------
+        rows
+            (row,) int64, rows of projections in the store.
+
+        Returns
+        -------
+        Tensor
+            (row,) float64, columns; zero for rows beyond those that are known.
+        """
         known = torch.tensor([*self.shifts, 0.0], dtype=torch.float64)
         return known[rows.clamp_max(len(self.shifts))]
 
     def differs(self, other: Calibration, tolerance: float) -> bool:
-        """Whether frames added with `other` should be added again with this, for more than `tolerance` columns."""
+        """Whether frames added with another calibration should be added again with this one.
+
+        Parameters
+        ----------
+        other
+            The calibration that they were added with.
+        tolerance
+            Columns by which axis or shifts may change without that.
+
+        Returns
+        -------
+        bool
+            True where they should.
+        """
         rows = torch.arange(max(len(self.shifts), len(other.shifts)))
         moved = (self.shifts_of(rows) - other.shifts_of(rows)).abs().max().item() if len(rows) else 0.0
         return abs(self.axis - other.axis) > tolerance or moved > tolerance
 
     def document(self) -> dict[str, Any]:
-        """For a catalogue's metadata; `of_document` reads it back."""
+        """The calibration as a catalogue's metadata; `from_document` reads it back."""
         uncertainty = None if math.isnan(self.axis_uncertainty) else round(self.axis_uncertainty, 3)
         return {
             "axis": self.axis,
@@ -59,7 +84,18 @@ class Calibration:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Calibration | None:
-        """None for what `document` did not write."""
+        """Reads what `document` has written.
+
+        Parameters
+        ----------
+        document
+            From a catalogue's metadata.
+
+        Returns
+        -------
+        Calibration | None
+            None for what `document` did not write.
+        """
         try:
             uncertainty = document["axis_uncertainty"]
             found = cls(
@@ -81,8 +117,23 @@ def calibrate(
 ) -> Calibration:
     """The calibration that projections speak for; `before` where they say nothing clear.
 
-    rows: (angle, slices, columns) float32 line integrals of a few bright slices; angles: (angle,) degrees; places:
-    (angle,) int64, their rows in the store.
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32 line integrals of a few bright slices.
+    angles
+        (angle,) degrees.
+    places
+        (angle,) int64, rows of the projections in the store.
+    before
+        What is known by now; an axis that was given stays.
+    parameters
+        Whether axis and drift are looked for.
+
+    Returns
+    -------
+    Calibration
+        Of these projections.
     """
     known = replace(before, angles=len(angles))
     shifts = before.shifts_of(places)
@@ -111,8 +162,21 @@ def _with_axis(
 
 
 def bright_rows(image: Tensor, count: int) -> Tensor:
-    """Indices (at most `count`,) of the rows with the most mass, one from each of as many bands of `image`
-    (row, column). A row's mass is the same at every angle, so one projection tells."""
+    """The rows with the most mass, one from each of as many bands. A row's mass is the same at every angle, so one
+    projection tells.
+
+    Parameters
+    ----------
+    image
+        (row, column), one projection in line integrals.
+    count
+        Number of bands, and of rows; there are no more than the image has.
+
+    Returns
+    -------
+    Tensor
+        (count,) int64, indices of rows, rising.
+    """
     mass = image.mean(1)
     bands = torch.arange(len(mass)).tensor_split(min(count, len(mass)))
     return torch.stack([band[mass[band].argmax()] for band in bands])

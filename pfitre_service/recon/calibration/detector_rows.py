@@ -11,9 +11,20 @@ _NOISE_FROM = 0.75
 
 
 def shifted_columns(rows: Tensor, shifts: Tensor) -> Tensor:
-    """rows (..., columns) moved towards higher columns by `shifts` (...,), any real number; zeros come in from outside.
+    """Rows moved towards higher columns; zeros come in from outside. A band-limited function moves exactly: each
+    frequency f turns by 2 pi f shift.
 
-    A band-limited function moves exactly: each frequency f turns by 2 pi f shift.
+    Parameters
+    ----------
+    rows
+        (..., columns) float32.
+    shifts
+        (...,) columns, any real number.
+
+    Returns
+    -------
+    Tensor
+        (..., columns) float32.
     """
     columns = rows.shape[-1]
     length = int(next_fast_len(columns + 2 * (int(shifts.abs().max()) + 1 if shifts.numel() else 1), real=True))
@@ -23,14 +34,38 @@ def shifted_columns(rows: Tensor, shifts: Tensor) -> Tensor:
 
 
 def binned(rows: Tensor, factor: int) -> Tensor:
-    """Means of `factor` columns; what is left over at the high edge goes."""
+    """Means of `factor` columns; what is left over at the high edge goes.
+
+    Parameters
+    ----------
+    rows
+        (..., columns).
+    factor
+        Columns that become one.
+
+    Returns
+    -------
+    Tensor
+        (..., columns // factor).
+    """
     count = rows.shape[-1] // factor
     return rows[..., : count * factor].reshape(*rows.shape[:-1], count, factor).mean(-1)
 
 
 def without_noise(rows: Tensor) -> Tensor:
-    """Wiener's filter along the columns of (angle, slices, columns), the noise's power being that of the highest
-    frequencies. Symmetric, so nothing moves."""
+    """Wiener's filter along the columns, the noise's power being that of the highest frequencies. Symmetric, so nothing
+    moves.
+
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32.
+
+    Returns
+    -------
+    Tensor
+        (angle, slices, columns) float32.
+    """
     columns = rows.shape[2]
     spectrum = torch.fft.rfft(rows, n=2 * columns)
     power = spectrum.abs().square().mean((0, 1)).clamp_min(1e-30)

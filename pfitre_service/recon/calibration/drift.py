@@ -44,9 +44,21 @@ _FINE = 8
 
 
 def find_shifts(rows: Tensor, angles: Tensor, axis: float) -> Tensor:
-    """(angle,) float64 columns by which each projection lies right of where it should; mostly zeros.
+    """The drift of each projection against what the others predict, by the method above.
 
-    rows: (angle, slices, columns) float32 line integrals of a few slices; angles: (angle,) degrees; axis: column.
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32 line integrals of a few slices.
+    angles
+        (angle,) degrees.
+    axis
+        Column of the rotation axis.
+
+    Returns
+    -------
+    Tensor
+        (angle,) float64, columns by which each projection lies right of where it should; mostly zeros.
     """
     shifts = torch.zeros(len(angles), dtype=torch.float64)
     if len(angles) < FEWEST_ANGLES:
@@ -70,7 +82,21 @@ def find_shifts(rows: Tensor, angles: Tensor, axis: float) -> Tensor:
 
 
 def without_gauge(shifts: Tensor, angles: Tensor) -> Tensor:
-    """`shifts` (angle,) less the alpha + beta cos t + gamma sin t nearest to them in the sum of absolute values."""
+    """Shifts less the alpha + beta cos t + gamma sin t nearest to them in the sum of absolute values, by iteratively
+    reweighted least squares.
+
+    Parameters
+    ----------
+    shifts
+        (angle,) columns.
+    angles
+        (angle,) degrees.
+
+    Returns
+    -------
+    Tensor
+        (angle,) float64, columns.
+    """
     radians = torch.deg2rad(angles.double())
     basis = torch.stack((torch.ones_like(radians), radians.cos(), radians.sin()), dim=1)
     weights = torch.ones(len(angles), 1, dtype=torch.float64)

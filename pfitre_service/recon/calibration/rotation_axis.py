@@ -60,9 +60,21 @@ class AxisFound:
 
 
 def find_axis(rows: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> AxisFound:
-    """The rotation axis of projections (angle, slices, columns) float32, a few bright slices, at `angles` in degrees.
+    """The rotation axis of projections.
 
-    shifts: (angle,) columns by which each projection lies right of where it should, all zero by default.
+    Parameters
+    ----------
+    rows
+        (angle, slices, columns) float32 line integrals of a few bright slices.
+    angles
+        (angle,) degrees.
+    shifts
+        (angle,) columns by which each projection lies right of where it should; None for zero.
+
+    Returns
+    -------
+    AxisFound
+        The axis and its uncertainty, or why there is none.
     """
     middle = (rows.shape[2] - 1) / 2
     if len(angles) < FEWEST_ANGLES:
@@ -78,7 +90,18 @@ def find_axis(rows: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> 
 
 
 def leverage(angles: Tensor) -> float:
-    """Root mean square of what alpha cos t + beta sin t leaves of 1, over `angles` (angle,) in degrees."""
+    """Root mean square of what alpha cos t + beta sin t leaves of 1.
+
+    Parameters
+    ----------
+    angles
+        (angle,) degrees.
+
+    Returns
+    -------
+    float
+        0 to 1; the larger, the better the axis can be told from a sample that stands elsewhere.
+    """
     radians = torch.deg2rad(angles.double())
     basis = torch.stack((radians.cos(), radians.sin()), dim=1)
     ones = torch.ones(len(angles), 1, dtype=torch.float64)

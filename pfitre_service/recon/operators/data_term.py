@@ -14,8 +14,11 @@ class DataTerm(Protocol):
     """The data term 1/2 ||A x - y||^2_W of one slab, as additive normal equations (docs/design.md)."""
 
     geometry: ScanGeometry
+    """Detector, rotation axis and width of the slices."""
     device: torch.device
+    """Where it is kept and computed."""
     slices: int
+    """How many detector rows the slab holds."""
     b: Tensor
     """A^T W y: (slices, size, size) float32."""
     energy: Tensor
@@ -35,30 +38,95 @@ class DataTerm(Protocol):
         """Real spectrum of `psf` on a padded grid, (n, n // 2 + 1) float64, by which measured directions are known."""
 
     def normal(self, x: Tensor) -> Tensor:
-        """A^T W A x: (slices, size, size) float32 in and out."""
+        """A^T W A x.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
 
     def of_slices(self, chosen: Tensor) -> Self:
-        """The same angles for some of the slices alone, in accumulators of their own. chosen: (slices,) indices."""
+        """The same angles for some of the slices alone, in accumulators of their own.
+
+        Parameters
+        ----------
+        chosen
+            (slices,) int64 indices.
+
+        Returns
+        -------
+        Self
+            As many slices as were chosen.
+        """
 
     def empty(self) -> Self:
         """Accumulators of the same slices, with nothing measured."""
 
     def merge(self, other: Self) -> None:
-        """Adds all of `other`'s measurements: same slices, same geometry."""
+        """Adds all measurements of other accumulators.
+
+        Parameters
+        ----------
+        other
+            Of the same geometry and as many slices.
+        """
 
 
 def inner(first: Tensor, second: Tensor) -> Tensor:
-    """Inner product of each slice: (slices, size, size) twice -> (slices,) float64."""
+    """Inner product of each slice.
+
+    Parameters
+    ----------
+    first, second
+        (slices, size, size).
+
+    Returns
+    -------
+    Tensor
+        (slices,) float64.
+    """
     return torch.linalg.vecdot(first.flatten(1), second.flatten(1)).double()
 
 
 def squared_residual(data: DataTerm, x: Tensor) -> Tensor:
-    """||A x - y||^2_W of each slice, (slices,) float64: <x, K x> - 2 <x, b> + c, no projection needed."""
+    """||A x - y||^2_W of each slice as <x, K x> - 2 <x, b> + c, no projection needed.
+
+    Parameters
+    ----------
+    data
+        The measured rays.
+    x
+        (slices, size, size) float32.
+
+    Returns
+    -------
+    Tensor
+        (slices,) float64, not negative.
+    """
     return (inner(x, data.normal(x) - 2 * data.b) + data.energy).clamp_min(0.0)
 
 
 def relative_residual(data: DataTerm, x: Tensor) -> float:
-    """||A x - y||_W / ||y||_W over the whole slab; NaN when nothing was measured."""
+    """||A x - y||_W / ||y||_W over the whole slab.
+
+    Parameters
+    ----------
+    data
+        The measured rays.
+    x
+        (slices, size, size) float32.
+
+    Returns
+    -------
+    float
+        NaN when nothing was measured.
+    """
     energy = float(data.energy.sum())
     if energy <= 0.0:
         return float("nan")

@@ -60,6 +60,15 @@ class ExplicitProjections(NormalEquations):
 
     Its `psf` and `spectrum`, for the preconditioner and the measured directions, take the rays of a projection to be
     worth their mean.
+
+    Parameters
+    ----------
+    geometry
+        Detector, rotation axis and width of the slices.
+    slices
+        How many detector rows the slab holds; None for all of the geometry.
+    device
+        Where it computes.
     """
 
     def __init__(
@@ -79,8 +88,24 @@ class ExplicitProjections(NormalEquations):
     ) -> None:
         """Adds measured angles.
 
-        Arguments and errors as `NormalEquations.add`, and ray_weights: (angle, slices, columns), zero or positive, what
-        each ray counts besides its projection's weight; one by default.
+        Parameters
+        ----------
+        projections
+            (angle, slices, columns) float32 line integrals.
+        angles
+            (angle,) degrees.
+        weights
+            (angle,), not negative; None for one.
+        shifts
+            (angle,) columns by which a projection lies right of where the geometry expects it; None for zero.
+        ray_weights
+            (angle, slices, columns), zero or positive, what each ray counts besides its projection's weight; None for
+            one.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
         """
         for view, rows in self._weighted(projections, angles, weights, shifts, ray_weights):
             self._views.append(view)
@@ -95,7 +120,18 @@ class ExplicitProjections(NormalEquations):
         shifts: Tensor | None = None,
         ray_weights: Tensor | None = None,
     ) -> None:
-        """Takes out what `add` put in with the same arguments. Raises InputError where that was not put in."""
+        """Takes out what `add` put in.
+
+        Parameters
+        ----------
+        projections, angles, weights, shifts, ray_weights
+            The same as were added.
+
+        Raises
+        ------
+        InputError
+            They were not put in.
+        """
         for view, rows in self._weighted(projections, angles, weights, shifts, ray_weights):
             place = next((place for place, other in enumerate(self._views) if view.is_same(other)), None)
             if place is None:
@@ -104,12 +140,34 @@ class ExplicitProjections(NormalEquations):
             self._sum_up(view, rows, -1)
 
     def merge(self, other: Self) -> None:
-        """Adds all of `other`'s measurements: same slices, same geometry."""
+        """Adds all measurements of other accumulators.
+
+        Parameters
+        ----------
+        other
+            Of the same geometry and as many slices.
+
+        Raises
+        ------
+        InputError
+            The geometries or the slices differ.
+        """
         super().merge(other)
         self._views += other._views
 
     def of_slices(self, chosen: Tensor) -> Self:
-        """The same angles for some of the slices alone, in accumulators of their own. chosen: (slices,) indices."""
+        """The same angles for some of the slices alone, in accumulators of their own.
+
+        Parameters
+        ----------
+        chosen
+            (slices,) int64 indices.
+
+        Returns
+        -------
+        Self
+            As many slices as were chosen.
+        """
         part = super().of_slices(chosen)
         part._views = [
             view if view.rays is None else replace(view, rays=view.rays[chosen.to(view.rays.device)])
@@ -118,7 +176,18 @@ class ExplicitProjections(NormalEquations):
         return part
 
     def normal(self, x: Tensor) -> Tensor:
-        """A^T W A x: (slices, size, size) float32 in and out."""
+        """A^T W A x.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
         result = torch.zeros_like(x)
         for view in self._views:
             rows = self._projector.project(x, view.angle, view.shift)
@@ -126,7 +195,18 @@ class ExplicitProjections(NormalEquations):
         return result
 
     def project(self, x: Tensor) -> Tensor:
-        """A x on the data's own columns: (angle, slices, columns) float32, in the order of `add`."""
+        """A x on the data's own columns.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (angle, slices, columns) float32, in the order of `add`.
+        """
         columns = self.geometry.columns
         return torch.stack([self._projector.project(x, view.angle, view.shift)[:, :columns] for view in self._views])
 
@@ -168,8 +248,28 @@ def sirt(
 ) -> Tensor:
     """SIRT, x <- x + C A^T R (y - A x) with R, C the inverse row and column sums (Gregor & Benson 2008, eq. 4).
 
-    projections: (angle, slices, columns) float32; angles: (angle,) degrees. Returns (slices, size, size) float32.
-    Raises InputError as `NormalEquations.add` does.
+    Parameters
+    ----------
+    projections
+        (angle, slices, columns) float32 line integrals.
+    angles
+        (angle,) degrees.
+    geometry
+        Detector, rotation axis and width of the slices.
+    iterations
+        How many.
+    nonnegative
+        Whether negative values are set to zero in each of them.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or values are not finite.
     """
     slices = projections.shape[1] if projections.ndim == 3 else geometry.rows
     check_measurement((slices, geometry.columns), projections, angles)

@@ -28,7 +28,19 @@ the free residual, their difference, good to 1 % down to residuals of 0.3 % of t
 def detector_length(columns: int, size: int, axis: float) -> int:
     """Length of the periodic detector: room for every pixel of the slice, so that nothing wraps on to data.
 
-    Even and quick to transform. `columns`, `size` in pixels, `axis` a column.
+    Parameters
+    ----------
+    columns
+        Of the real detector.
+    size
+        Width of a slice in pixels.
+    axis
+        Column of the rotation axis.
+
+    Returns
+    -------
+    int
+        Columns; even, and quick to transform.
     """
     reach = 0.5 * math.sqrt(2) * size + 2
     lowest, highest = min(0.0, axis - reach), max(float(columns), axis + reach)
@@ -37,7 +49,20 @@ def detector_length(columns: int, size: int, axis: float) -> int:
 
 
 def footprint_spectrum(angle: float, frequencies: Tensor) -> Tensor:
-    """a(f; t) at `frequencies` (cycles per column), same shape and dtype; zero from Nyquist on. `angle` in radians."""
+    """a(f; t), zero from Nyquist on.
+
+    Parameters
+    ----------
+    angle
+        Radians.
+    frequencies
+        Any shape, cycles per column.
+
+    Returns
+    -------
+    Tensor
+        Shape and dtype of `frequencies`.
+    """
     spectrum = (
         torch.sinc(frequencies) * torch.sinc(frequencies * math.cos(angle)) * torch.sinc(frequencies * math.sin(angle))
     )
@@ -45,20 +70,57 @@ def footprint_spectrum(angle: float, frequencies: Tensor) -> Tensor:
 
 
 def column_frequencies(length: int, device: torch.device) -> Tensor:
-    """Frequencies of a real FFT over `length` columns: (length // 2 + 1,) float64, cycles per column."""
+    """Frequencies of a real FFT.
+
+    Parameters
+    ----------
+    length
+        Columns.
+    device
+        Where they are needed.
+
+    Returns
+    -------
+    Tensor
+        (length // 2 + 1,) float64, cycles per column.
+    """
     return torch.fft.rfftfreq(length, dtype=torch.float64, device=device)
 
 
 def interpolation_correction(frequencies: Tensor, points: int = UPSAMPLING) -> Tensor:
-    """Undoes what linear interpolation in the upsampled table takes from each frequency: 1 / sinc(f/points)^2."""
+    """Undoes what linear interpolation in the upsampled table takes from each frequency: 1 / sinc(f/points)^2.
+
+    Parameters
+    ----------
+    frequencies
+        Any shape, cycles per column.
+    points
+        Of the table, per column.
+
+    Returns
+    -------
+    Tensor
+        Factor for each frequency.
+    """
     return 1.0 / torch.sinc(frequencies / points) ** 2
 
 
 def upsampled(spectrum: Tensor, length: int, points: int = UPSAMPLING) -> Tensor:
     """Values of a band-limited function every 1/points column.
 
-    `spectrum`: (..., length // 2 + 1) complex, as `torch.fft.rfft` over `length` columns gives it.
-    Returns (..., length * points) real.
+    Parameters
+    ----------
+    spectrum
+        (..., length // 2 + 1) complex, as `torch.fft.rfft` over `length` columns gives it.
+    length
+        Columns.
+    points
+        Of the table, per column.
+
+    Returns
+    -------
+    Tensor
+        (..., length * points) real.
     """
     return torch.fft.irfft(spectrum, n=length * points, dim=-1, norm="backward") * points
 
@@ -66,8 +128,19 @@ def upsampled(spectrum: Tensor, length: int, points: int = UPSAMPLING) -> Tensor
 def table_positions(columns: Tensor, length: int, points: int = UPSAMPLING) -> tuple[Tensor, Tensor, Tensor]:
     """Where detector coordinates lie in the upsampled table.
 
-    `columns`: any shape, in columns (may be negative or beyond: the table is periodic).
-    Returns the two neighbouring indices (int64) and the weight of the second (float32), all of that shape.
+    Parameters
+    ----------
+    columns
+        Any shape, in columns; may be negative or beyond, for the table is periodic.
+    length
+        Columns of the periodic detector.
+    points
+        Of the table, per column.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor, Tensor]
+        The two neighbouring indices (int64) and the weight of the second (float32), all of that shape.
     """
     entries = length * points
     place = columns * points
@@ -79,6 +152,19 @@ def table_positions(columns: Tensor, length: int, points: int = UPSAMPLING) -> t
 
 
 def slice_coordinates(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixel centres relative to the rotation axis: x (1, size) and y (size, 1), float64, pixels."""
+    """Pixel centres relative to the rotation axis.
+
+    Parameters
+    ----------
+    size
+        Width of a slice in pixels.
+    device
+        Where they are needed.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        x (1, size) and y (size, 1), float64, pixels.
+    """
     centred = torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
     return centred[None, :], centred[:, None]

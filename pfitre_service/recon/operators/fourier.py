@@ -17,18 +17,61 @@ _GPU_SLAB_FLOATS = 2**28
 
 
 def padded_spectrum(x: Tensor, grid: int) -> Tensor:
-    """`torch.fft.rfft2` of x (slices, size, size), zero-padded to (grid, grid): (slices, grid, grid // 2 + 1)."""
+    """`torch.fft.rfft2` of slices, zero-padded.
+
+    Parameters
+    ----------
+    x
+        (slices, size, size) real.
+    grid
+        Width and height of the padded grid.
+
+    Returns
+    -------
+    Tensor
+        (slices, grid, grid // 2 + 1) complex.
+    """
     return torch.fft.fft(torch.fft.rfft(x, n=grid, dim=-1), n=grid, dim=-2)
 
 
 def cropped_inverse(spectrum: Tensor, grid: int, size: int) -> Tensor:
-    """First (size, size) corner of `torch.fft.irfft2` on (grid, grid): (slices, size, size)."""
+    """First corner of `torch.fft.irfft2`.
+
+    Parameters
+    ----------
+    spectrum
+        (slices, grid, grid // 2 + 1) complex.
+    grid
+        Width and height of the padded grid.
+    size
+        Width and height of what is wanted.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) real.
+    """
     rows = torch.fft.ifft(spectrum, dim=-2)[:, :size]
     return torch.fft.irfft(rows, n=grid, dim=-1)[:, :, :size]
 
 
 def convolve(x: Tensor, transfer: Tensor, grid: int) -> Tensor:
-    """x (slices, size, size) through a real transfer function (grid, grid // 2 + 1), cropped back; slab by slab."""
+    """Slices through a real transfer function, cropped back; slab by slab.
+
+    Parameters
+    ----------
+    x
+        (slices, size, size) float32.
+    transfer
+        (grid, grid // 2 + 1) real.
+    grid
+        Width and height of the padded grid.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32.
+    """
     result = torch.empty_like(x)
     floats = _CPU_SLAB_FLOATS if x.device.type == "cpu" else _GPU_SLAB_FLOATS
     slab = max(1, floats // grid**2)

@@ -35,7 +35,14 @@ from pfitre_service.recon.operators.projector import Projector, angle_rows, chec
 class NormalEquations:
     """Accumulators b, K, c of one slab of slices, with the normal operator that K gives.
 
-    `slices` detector rows of `geometry` (all of them by default), on `device`.
+    Parameters
+    ----------
+    geometry
+        Detector, rotation axis and width of the slices.
+    slices
+        How many detector rows the slab holds; None for all of the geometry.
+    device
+        Where they are kept and computed.
     """
 
     def __init__(
@@ -66,9 +73,21 @@ class NormalEquations:
     ) -> None:
         """Adds measured angles.
 
-        projections: (angle, slices, columns) float32 line integrals; angles: (angle,) degrees; weights: (angle,), one
-        by default; shifts: (angle,) columns by which a projection lies right of where the geometry expects it.
-        Raises InputError on shapes that do not fit and on values that are not finite.
+        Parameters
+        ----------
+        projections
+            (angle, slices, columns) float32 line integrals.
+        angles
+            (angle,) degrees.
+        weights
+            (angle,), not negative; None for one.
+        shifts
+            (angle,) columns by which a projection lies right of where the geometry expects it; None for zero.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
         """
         self._accumulate(projections, angles, weights, shifts, sign=1)
 
@@ -80,7 +99,18 @@ class NormalEquations:
         weights: Tensor | None = None,
         shifts: Tensor | None = None,
     ) -> None:
-        """Takes out what `add` put in with the same arguments."""
+        """Takes out what `add` put in.
+
+        Parameters
+        ----------
+        projections, angles, weights, shifts
+            The same as were added.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
+        """
         self._accumulate(projections, angles, weights, shifts, sign=-1)
 
     def empty(self) -> Self:
@@ -88,7 +118,18 @@ class NormalEquations:
         return type(self)(self.geometry, slices=self.slices, device=self.device)
 
     def merge(self, other: Self) -> None:
-        """Adds all of `other`'s measurements: same slices, same geometry."""
+        """Adds all measurements of other accumulators.
+
+        Parameters
+        ----------
+        other
+            Of the same geometry and as many slices.
+
+        Raises
+        ------
+        InputError
+            The geometries or the slices differ.
+        """
         if other.geometry != self.geometry or other.slices != self.slices:
             raise InputError(
                 f"only accumulators of one geometry can be merged: {self.geometry} with {self.slices} slices, "
@@ -102,7 +143,18 @@ class NormalEquations:
         self._spectrum = None
 
     def of_slices(self, chosen: Tensor) -> Self:
-        """The same angles for some of the slices alone, in accumulators of their own. chosen: (slices,) indices."""
+        """The same angles for some of the slices alone, in accumulators of their own.
+
+        Parameters
+        ----------
+        chosen
+            (slices,) int64 indices.
+
+        Returns
+        -------
+        Self
+            As many slices as were chosen.
+        """
         part = copy.copy(self)
         part.slices = len(chosen)
         part.b, part.energy, part._psf = self.b[chosen], self.energy[chosen], self._psf.clone()
@@ -125,7 +177,18 @@ class NormalEquations:
         return self._spectrum
 
     def normal(self, x: Tensor) -> Tensor:
-        """K * x = A^T W A x: (slices, size, size) float32 in and out."""
+        """K * x = A^T W A x.
+
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
         return convolve(x, self.spectrum.to(x.dtype), self._embedding)
 
     def _accumulate(

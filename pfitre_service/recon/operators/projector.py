@@ -33,7 +33,15 @@ from pfitre_service.recon.operators.footprint import (
 
 
 class Projector:
-    """A and A^T for one geometry, an angle at a time: nothing that grows with the number of angles is kept."""
+    """A and A^T for one geometry, an angle at a time: nothing that grows with the number of angles is kept.
+
+    Parameters
+    ----------
+    geometry
+        Detector, rotation axis and width of the slices.
+    device
+        Where it computes.
+    """
 
     def __init__(self, geometry: ScanGeometry, device: torch.device) -> None:
         self.geometry = geometry
@@ -46,7 +54,19 @@ class Projector:
     def backproject(self, rows: Tensor, angle: float, shift: float = 0.0) -> Tensor:
         """A_t^T y for one angle.
 
-        rows: (slices, columns) float32, one detector row per slice. Returns (slices, size, size) float32.
+        Parameters
+        ----------
+        rows
+            (slices, columns) float32, one detector row per slice.
+        angle
+            Radians.
+        shift
+            Columns by which the projection lies right of where the geometry expects it.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
         """
         spectrum = torch.fft.rfft(rows, n=self.length, dim=-1) * self._response(angle)
         table = upsampled(spectrum, self.length).T.contiguous()  # (entries, slices): one gather serves all slices
@@ -57,7 +77,19 @@ class Projector:
     def project(self, x: Tensor, angle: float, shift: float = 0.0) -> Tensor:
         """A_t x for one angle, on the periodic detector.
 
-        x: (slices, size, size) float32. Returns (slices, length) float32; the data's columns come first.
+        Parameters
+        ----------
+        x
+            (slices, size, size) float32.
+        angle
+            Radians.
+        shift
+            Columns by which the projection lies right of where the geometry expects it.
+
+        Returns
+        -------
+        Tensor
+            (slices, length) float32; the data's columns come first.
         """
         left, right, weight = self._pixel_positions(angle, shift)
         values = x.reshape(x.shape[0], -1).T
@@ -79,7 +111,22 @@ class Projector:
 def angle_rows(
     projections: Tensor, angles: Tensor, shifts: Tensor | None = None
 ) -> Iterator[tuple[Tensor, float, float]]:
-    """One angle after the other: its rows (slices, columns), the angle in radians and the shift in columns."""
+    """One angle after the other.
+
+    Parameters
+    ----------
+    projections
+        (angle, slices, columns).
+    angles
+        (angle,) degrees.
+    shifts
+        (angle,) columns; None for zero.
+
+    Yields
+    ------
+    tuple[Tensor, float, float]
+        Rows (slices, columns), the angle in radians, the shift in columns.
+    """
     for index, (rows, angle) in enumerate(zip(projections, angles.tolist(), strict=True)):
         yield rows, math.radians(angle), 0.0 if shifts is None else float(shifts[index])
 
@@ -91,9 +138,25 @@ def check_measurement(
     weights: Tensor | None = None,
     shifts: Tensor | None = None,
 ) -> None:
-    """Raises InputError on what would spoil every slice: shapes that do not fit, values that are not finite.
+    """Refuses what would spoil every slice.
 
-    shape: the (slices, columns) that each of the `angles` (angle,) must bring; weights, shifts: (angle,) or None.
+    Parameters
+    ----------
+    shape
+        (slices, columns) that each angle must bring.
+    projections
+        (angle, slices, columns).
+    angles
+        (angle,) degrees.
+    weights
+        (angle,), not negative; None for one.
+    shifts
+        (angle,) columns; None for zero.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, values are not finite, or a weight is negative.
     """
     if angles.ndim != 1:
         raise InputError(f"angles must be one list of degrees, (angle,); got the shape {tuple(angles.shape)}")

@@ -20,10 +20,20 @@ inside the corners, where the footprint fades."""
 
 
 def directional_coverage(data: DataTerm, directions: int) -> Tensor:
-    """Density of the measured angles in `directions` equal bins of [0, 180) degrees, (directions,) float32.
+    """Density of the measured angles in equal bins of [0, 180) degrees. 1 is as dense as the slice's pixels ask for:
+    size * pi / 2 angles, evenly over 180 degrees (Crowther et al. 1970). An angle's weight counts as that many angles.
 
-    1 is as dense as the slice's pixels ask for: size * pi / 2 angles, evenly over 180 degrees (Crowther et al. 1970).
-    An angle's weight counts as that many angles. Zeros when nothing was measured.
+    Parameters
+    ----------
+    data
+        Accumulators with the angles in question.
+    directions
+        Number of bins.
+
+    Returns
+    -------
+    Tensor
+        (directions,) float32; zeros when nothing was measured.
     """
     if data.angles == 0 or data.weight <= 0:
         return torch.zeros(directions, device=data.device)

@@ -11,8 +11,18 @@ _GAP = 5.0
 
 
 def measured_ranges(angles: Iterable[float]) -> list[tuple[float, float]]:
-    """Ranges of degrees, modulo 180, that angles lie in without a hole wider than the usual step: each from its first
-    to its last, the first in [-90, 90) or the range's own start below it, rising."""
+    """Ranges, modulo 180 degrees, that angles lie in without a hole wider than the usual step.
+
+    Parameters
+    ----------
+    angles
+        Degrees, in any order.
+
+    Returns
+    -------
+    list[tuple[float, float]]
+        From and to in degrees, rising: each from its first angle to its last, its middle in [-90, 90).
+    """
     folded = np.unique(np.round(np.remainder(np.fromiter(angles, float), 180.0), 3))
     if not len(folded):
         return []
@@ -30,19 +40,52 @@ def measured_ranges(angles: Iterable[float]) -> list[tuple[float, float]]:
 
 
 def holes(ranges: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """What lies between measured ranges, from and to in degrees, modulo 180."""
+    """What lies between measured ranges.
+
+    Parameters
+    ----------
+    ranges
+        From and to in degrees, rising, as `measured_ranges` gives them.
+
+    Returns
+    -------
+    list[tuple[float, float]]
+        From and to in degrees, modulo 180.
+    """
     ranges = list(ranges)
     following = [low for low, _ in ranges[1:]] + [low + 180.0 for low, _ in ranges[:1]]
     return [(high, low) for (_, high), low in zip(ranges, following, strict=True) if low > high]
 
 
 def missing_degrees(ranges: Iterable[tuple[float, float]]) -> float:
-    """How much of the 180 degrees lies between the ranges."""
+    """How much of the 180 degrees lies between the ranges.
+
+    Parameters
+    ----------
+    ranges
+        From and to in degrees, as `measured_ranges` gives them.
+
+    Returns
+    -------
+    float
+        Degrees.
+    """
     return 180.0 - sum(high - low for low, high in ranges)
 
 
 def described(ranges: Iterable[tuple[float, float]]) -> str:
-    """What these ranges mean for a volume: the first half of a sentence."""
+    """What these ranges mean for a volume.
+
+    Parameters
+    ----------
+    ranges
+        From and to in degrees, as `measured_ranges` gives them.
+
+    Returns
+    -------
+    str
+        The first half of a sentence.
+    """
     ranges = list(ranges)
     missing = missing_degrees(ranges)
     if missing <= _GAP:

@@ -32,6 +32,7 @@ class ErrorModel:
     mean: Tensor
     """(features,): of the voxels that it was fitted on."""
     deviation: Tensor
+    """(features,): standard deviations over the same voxels."""
     hidden: Tensor
     """(units, features + 1): weights and, last, the bias."""
     output: Tensor
@@ -43,7 +44,23 @@ class ErrorModel:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ErrorModel:
-        """Raises InputError where it was made for other features."""
+        """Reads what `document` has written.
+
+        Parameters
+        ----------
+        document
+            From a JSON file.
+
+        Returns
+        -------
+        ErrorModel
+            The model.
+
+        Raises
+        ------
+        InputError
+            It was made for other features.
+        """
         if tuple(document["features"]) != FEATURES:
             raise InputError(f"the error model reads {document['features']}; this version has {list(FEATURES)}")
         numbers = {name: torch.tensor(document[name], dtype=torch.float32) for name in _NUMBERS}
@@ -51,14 +68,27 @@ class ErrorModel:
         return cls(**numbers, ranges=ranges, about=document["about"])
 
     def document(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """The model as a JSON file has it; `from_document` reads it back."""
         numbers = {name: getattr(self, name).double().round(decimals=5).tolist() for name in _NUMBERS}
         ranges = {name: [round(low, 4), round(high, 4)] for name, (low, high) in self.ranges.items()}
         return {"features": list(FEATURES), **numbers, "ranges": ranges, "about": self.about}
 
     def expected(self, evidence: Evidence, missing: float) -> tuple[Tensor, tuple[str, ...]]:
-        """The error of each voxel, (slices, size, size) float32 in the unit of x, and the features whose mean lies
-        outside of all tomograms of the fit: there the model is a guess. `missing`: see `evidence.missing_share`."""
+        """The error to be expected of each voxel.
+
+        Parameters
+        ----------
+        evidence
+            Result and what speaks for it.
+        missing
+            Share of the spatial frequencies that no angle measured, see `evidence.missing_share`.
+
+        Returns
+        -------
+        tuple[Tensor, tuple[str, ...]]
+            (slices, size, size) float32 in the unit of x; and the features whose mean lies outside of all tomograms of
+            the fit: there the model is a guess.
+        """
         features = evidence.features(missing).flatten(1)
         error = (self.logarithm(features).exp() * evidence.scale).reshape(evidence.x.shape)
         means = dict(zip(FEATURES, features.mean(1).tolist(), strict=True))
@@ -66,7 +96,18 @@ class ErrorModel:
         return error, tuple(outside)
 
     def logarithm(self, features: Tensor) -> Tensor:
-        """Of the expected error in units of the scale; features (features, voxels) in, (voxels,) out."""
+        """Logarithm of the expected error in units of the tomogram's scale of values.
+
+        Parameters
+        ----------
+        features
+            (features, voxels) float32.
+
+        Returns
+        -------
+        Tensor
+            (voxels,) float32.
+        """
         device = features.device
         mean, deviation = self.mean.to(device)[:, None], self.deviation.to(device)[:, None]
         hidden, output = self.hidden.to(device), self.output.to(device)

@@ -65,7 +65,18 @@ class Evidence:
         return max(robust_scale(self.x), torch.finfo(torch.float32).tiny)
 
     def features(self, missing: float) -> Tensor:
-        """(len(FEATURES), slices, size, size) float32. `missing`: share of the frequencies that were not measured."""
+        """What the error model reads, in the order of `FEATURES`.
+
+        Parameters
+        ----------
+        missing
+            Share of the spatial frequencies that no angle measured, see `missing_share`.
+
+        Returns
+        -------
+        Tensor
+            (len(FEATURES), slices, size, size) float32.
+        """
         local = torch.stack(
             [
                 self.x.abs(),
@@ -81,9 +92,20 @@ class Evidence:
 
 
 def unmeasured(data: DataTerm) -> Tensor:
-    """Transfer function (grid, grid // 2 + 1) float32 on K's grid: 0 where the angles measure a spatial frequency
-    well, 1 where none of them does: k^2 / (K^2 + k^2). k is a share of the spectrum of even angles, W / (pi |f|), which
-    is the density of lines through the origin at a distance of |f| (the Fourier slice theorem)."""
+    """How far the angles leave each spatial frequency open: k^2 / (K^2 + k^2), 0 where they measure it well, 1 where
+    none of them does. k is a share of the spectrum of even angles, W / (pi |f|), which is the density of lines through
+    the origin at a distance of |f| (the Fourier slice theorem).
+
+    Parameters
+    ----------
+    data
+        Accumulators with the angles in question.
+
+    Returns
+    -------
+    Tensor
+        Transfer function, (grid, grid // 2 + 1) float32 on K's grid.
+    """
     spectrum = _tapered(data.spectrum)
     _, _, radius = _frequencies(spectrum.shape[0], data.device)
     even = data.weight / (math.pi * radius.clamp_min(1 / data.geometry.size))
@@ -92,21 +114,58 @@ def unmeasured(data: DataTerm) -> Tensor:
 
 
 def inferred_part(transfer: Tensor, x: Tensor) -> Tensor:
-    """The part of x (slices, size, size) that no angle measured, in x's own unit; x less this part was measured.
-    `transfer`: what `unmeasured` says, here and below."""
+    """The part of a volume that no angle measured; what is left was measured.
+
+    Parameters
+    ----------
+    transfer
+        What `unmeasured` says.
+    x
+        (slices, size, size) float32.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32, in x's own unit.
+    """
     return convolve(x, transfer, transfer.shape[0])
 
 
 def missing_share(transfer: Tensor) -> float:
-    """Share of the spatial frequencies up to the detector's own limit that the angles leave open, 0 to 1."""
+    """Share of the spatial frequencies up to the detector's own limit that the angles leave open.
+
+    Parameters
+    ----------
+    transfer
+        What `unmeasured` says.
+
+    Returns
+    -------
+    float
+        0 to 1.
+    """
     _, _, radius = _frequencies(transfer.shape[0], transfer.device)
     return float(transfer[radius < 0.5].mean())
 
 
 def next_angle(transfer: Tensor, x: Tensor, z: Tensor) -> float:
-    """Degrees in [0, 180) at which one more projection would settle most: the direction of the largest energy of z - x
-    among the frequencies that were not measured (docs/design.md); where nothing is in dispute, the middle of
-    what is missing. x, z: (slices, size, size) float32, slices alike."""
+    """Where one more projection would settle most: the direction of the largest energy of z - x among the frequencies
+    that were not measured; where nothing is in dispute, the middle of what is missing.
+
+    Parameters
+    ----------
+    transfer
+        What `unmeasured` says.
+    x
+        (slices, size, size) float32, the result.
+    z
+        (slices, size, size) float32, what the prior makes of it.
+
+    Returns
+    -------
+    float
+        Degrees in [0, 180).
+    """
     grid = transfer.shape[0]
     difference = (z - x)[:: -(-len(x) // _SLICES)]
     disputed = bool(difference.any())
@@ -126,7 +185,18 @@ def next_angle(transfer: Tensor, x: Tensor, z: Tensor) -> float:
 
 
 def around(values: Tensor) -> Tensor:
-    """Gaussian average of each slice, edges mirrored: (slices, size, size) in and out."""
+    """Gaussian average of each slice, edges mirrored.
+
+    Parameters
+    ----------
+    values
+        (slices, size, size) float32.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32.
+    """
     reach = min(int(3 * _WIDTH), values.shape[-1] - 1)
     offset = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
     kernel = torch.exp(-0.5 * (offset / _WIDTH).square())
@@ -136,7 +206,18 @@ def around(values: Tensor) -> Tensor:
 
 
 def gradient_length(x: Tensor) -> Tensor:
-    """Of each slice, in its unit per pixel: (slices, size, size) in and out."""
+    """Length of the gradient within each slice.
+
+    Parameters
+    ----------
+    x
+        (slices, size, size) float32.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32, x's unit per pixel.
+    """
     across, down = torch.gradient(x, dim=(-1, -2))
     return torch.hypot(across, down)
 

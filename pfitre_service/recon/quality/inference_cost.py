@@ -46,22 +46,50 @@ class InferenceCost:
     """Coefficients (constant, of the missing share, of the inferred share's logarithm) of log y."""
 
     error: tuple[float, float, float]
+    """Of the median of ||x - truth|| / ||truth||."""
     error_upper: tuple[float, float, float]
+    """Of its upper quantile."""
     lost_upper: tuple[float, float, float]
+    """Of the upper quantile of the share that was lost."""
     about: dict[str, Any]
     """What it was fitted on."""
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> InferenceCost:
+        """Reads what `document` has written.
+
+        Parameters
+        ----------
+        document
+            From a JSON file.
+
+        Returns
+        -------
+        InferenceCost
+            The coefficients.
+        """
         numbers = {name: _three(document[name]) for name in _NAMES}
         return cls(**numbers, about=document["about"])
 
     def document(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """The coefficients as a JSON file has them; `from_document` reads them back."""
         return {name: [round(value, 4) for value in getattr(self, name)] for name in _NAMES} | {"about": self.about}
 
     def cost(self, missing: float, inferred: float) -> Cost:
-        """missing: share of the spatial frequencies that no angle measured; inferred: ||inferred part|| / ||x||."""
+        """How wrong simulated samples were that were measured like one volume.
+
+        Parameters
+        ----------
+        missing
+            Share of the spatial frequencies that no angle measured.
+        inferred
+            ||inferred part|| / ||x||.
+
+        Returns
+        -------
+        Cost
+            Shares; NaN where one of the two is not finite.
+        """
         if not (math.isfinite(missing) and math.isfinite(inferred)):
             return Cost(math.nan, math.nan, math.nan)
         terms = regressors(missing, inferred)
@@ -78,7 +106,20 @@ def _three(values: list[float]) -> tuple[float, float, float]:
 
 
 def regressors(missing: float, inferred: float) -> tuple[float, float, float]:
-    """What the coefficients belong to."""
+    """What the coefficients belong to.
+
+    Parameters
+    ----------
+    missing
+        Share of the spatial frequencies that no angle measured.
+    inferred
+        ||inferred part|| / ||x||.
+
+    Returns
+    -------
+    tuple[float, float, float]
+        1, the missing share, and the logarithm of the inferred share.
+    """
     return 1.0, missing, math.log(max(inferred, _LEAST_SHARE))
 
 

@@ -35,7 +35,20 @@ class Prior(Protocol):
     """What the solver asks of a prior: one picture in, a likelier one out."""
 
     def __call__(self, v: Tensor, scale: float) -> Tensor:
-        """(slices, size, size) float32 in and out; `scale`: the tomogram's scale of values."""
+        """A likelier picture.
+
+        Parameters
+        ----------
+        v
+            (slices, size, size) float32.
+        scale
+            The tomogram's scale of values, in the unit of v.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
 
 
 @dataclass
@@ -53,6 +66,7 @@ class AdmmState:
     scale: float = 0.0
     """The tomogram's scale of values: robust, and slow to change."""
     iterations: int = 0
+    """Made so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +77,21 @@ class Anchor:
     picture: Tensor
     """(slices, size, size) float32"""
     rho_ratio: float
+    """The share of the summed weights."""
 
 
 class IncrementalAdmm:
-    """ADMM on accumulators that may grow between steps, drawn to `anchor` where there is one."""
+    """ADMM on accumulators that may grow between steps, drawn to `anchor` where there is one.
+
+    Parameters
+    ----------
+    data
+        Accumulators, which may grow between steps.
+    prior
+        What follows each data step.
+    parameters
+        Balance, iterations and tolerance; the defaults for None.
+    """
 
     def __init__(self, data: DataTerm, prior: Prior, parameters: AdmmParameters | None = None) -> None:
         self.data = data
@@ -102,7 +127,18 @@ class IncrementalAdmm:
         return relative_distance(state.x, previous)
 
     def solve(self, max_iterations: int | None = None) -> int:
-        """Steps until converged (see `AdmmParameters`); returns how many it took."""
+        """Steps until converged (see `AdmmParameters`).
+
+        Parameters
+        ----------
+        max_iterations
+            Most steps; None for that of the parameters.
+
+        Returns
+        -------
+        int
+            How many steps it took.
+        """
         limit = self.parameters.max_iterations if max_iterations is None else max_iterations
         stop = StoppingRule(self.parameters.tolerance, limit)
         while not stop(self.step()):
@@ -125,8 +161,28 @@ class IncrementalAdmm:
 
 
 def data_step(data: DataTerm, z: Tensor, rho: float, start: Tensor, iterations: int, accuracy: float = 0.0) -> Tensor:
-    """argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x - z||^2 from `start`, all (slices, size, size) float32; rho absolute.
-    `iterations`, `accuracy`: as `conjugate_gradient` has them."""
+    """argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x - z||^2, by preconditioned conjugate gradients.
+
+    Parameters
+    ----------
+    data
+        The measured rays.
+    z
+        (slices, size, size) float32, what x is drawn to.
+    rho
+        Pull towards z, absolute.
+    start
+        (slices, size, size) float32, where the iterations begin.
+    iterations
+        At most.
+    accuracy
+        As `conjugate_gradient` has it.
+
+    Returns
+    -------
+    Tensor
+        (slices, size, size) float32.
+    """
     return conjugate_gradient(
         lambda v: data.normal(v) + rho * v,
         data.b + rho * z,
@@ -138,7 +194,15 @@ def data_step(data: DataTerm, z: Tensor, rho: float, start: Tensor, iterations: 
 
 
 class TikhonovSolver:
-    """The physics alone: argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x||^2, warm across arriving angles."""
+    """The physics alone: argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x||^2, warm across arriving angles.
+
+    Parameters
+    ----------
+    data
+        Accumulators, which may grow between steps.
+    parameters
+        Weight and iterations; the defaults for None.
+    """
 
     def __init__(self, data: DataTerm, parameters: AdmmParameters | None = None) -> None:
         self.data = data
@@ -164,7 +228,15 @@ class TikhonovSolver:
 class StoppingRule:
     """When to stop: after three steps in a row that changed less than `tolerance`, or after three in a row whose
     held-out error lay clearly above the least so far (the solver has begun to fit what does not repeat in other
-    angles), or after `max_steps`."""
+    angles), or after `max_steps`.
+
+    Parameters
+    ----------
+    tolerance
+        Relative change of a step, ||x - x_previous|| / ||x||.
+    max_steps
+        At most.
+    """
 
     def __init__(self, tolerance: float, max_steps: int) -> None:
         self.tolerance = tolerance
@@ -174,7 +246,20 @@ class StoppingRule:
         self._least = math.inf
 
     def __call__(self, change: float, heldout_error: float = math.nan) -> bool:
-        """Takes in one step; True when it was the last. `heldout_error` is NaN where nothing is held out."""
+        """Takes in one step.
+
+        Parameters
+        ----------
+        change
+            ||x - x_previous|| / ||x||.
+        heldout_error
+            ||A x - y|| / ||y|| over the held-out angles; NaN where nothing is held out.
+
+        Returns
+        -------
+        bool
+            True when it was the last.
+        """
         self.steps += 1
         self._quiet = self._quiet + 1 if change < self.tolerance else 0
         self._above = self._above + 1 if heldout_error > (1 + CLEARLY) * self._least else 0
@@ -183,7 +268,18 @@ class StoppingRule:
 
 
 def relative_distance(x: Tensor, other: Tensor) -> float:
-    """||x - other|| / ||x||; zero where both are zero."""
+    """||x - other|| / ||x||.
+
+    Parameters
+    ----------
+    x, other
+        Of one shape.
+
+    Returns
+    -------
+    float
+        Zero where both are zero, infinite where x alone is.
+    """
     distance = float(torch.linalg.vector_norm(x - other))
     if distance == 0.0:
         return 0.0

@@ -41,11 +41,32 @@ def conjugate_gradient(
     accuracy: float = 0.0,
     preconditioner: LinearMap | None = None,
 ) -> Tensor:
-    """Solves operator(x) = right_side for each slice, from `start`; all (slices, size, size) float32.
+    """Solves operator(x) = right_side for each slice (Hestenes & Stiefel 1952).
 
-    Ends after `iterations`; or when every slice's residual is below `tolerance` times its right side; or when every
-    slice's preconditioned residual, which stands for its error, is below `accuracy` times its x. What no angle measured
-    hardly shows in the residual: ended by `tolerance`, total variation stands still before the wedge is filled.
+    What no angle measured hardly shows in the residual: ended by `tolerance`, total variation stands still before the
+    wedge is filled.
+
+    Parameters
+    ----------
+    operator
+        Symmetric and positive, on each slice.
+    right_side
+        (slices, size, size) float32.
+    start
+        (slices, size, size) float32, where the iterations begin.
+    iterations
+        At most.
+    tolerance
+        Ends when every slice's residual is below so many times its right side.
+    accuracy
+        Ends when every slice's preconditioned residual, which stands for its error, is below so many times its x.
+    preconditioner
+        Near to the operator's inverse; None for none.
+
+    Returns
+    -------
+    Tensor
+        x, (slices, size, size) float32.
     """
     precondition = preconditioner if preconditioner is not None else _identity
     x = start.clone()
@@ -70,10 +91,18 @@ def conjugate_gradient(
 
 
 def circulant_spectrum(data: DataTerm) -> Tensor:
-    """Spectrum of the circulant operator nearest to K: (size, size // 2 + 1) float64, not negative.
+    """Spectrum of the circulant operator nearest to K (T. Chan 1988). Each displacement d counts as often as it occurs
+    in a slice, (1 - |d_x|/size)(1 - |d_y|/size), and is folded on to the grid.
 
-    Each displacement d counts as often as it occurs in a slice, (1 - |d_x|/size)(1 - |d_y|/size), and is folded on
-    to the grid.
+    Parameters
+    ----------
+    data
+        Accumulators with K.
+
+    Returns
+    -------
+    Tensor
+        (size, size // 2 + 1) float64, not negative.
     """
     size = data.geometry.size
     offset = torch.arange(-(size - 1), size, device=data.device)
@@ -85,7 +114,20 @@ def circulant_spectrum(data: DataTerm) -> Tensor:
 
 
 def circulant_preconditioner(data: DataTerm, rho: float) -> LinearMap:
-    """(C + max(rho, floor))^-1, C the circulant operator nearest to K: symmetric and positive for rho > 0."""
+    """(C + max(rho, floor))^-1, C the circulant operator nearest to K: symmetric and positive for rho > 0.
+
+    Parameters
+    ----------
+    data
+        Accumulators with K.
+    rho
+        Of the data step, absolute.
+
+    Returns
+    -------
+    LinearMap
+        Applies it to residuals.
+    """
     size = data.geometry.size
     floor = (_FLOOR + _FLOOR_OF_FEW / max(data.angles, 1)) * data.weight
     transfer = (circulant_spectrum(data) + max(rho, floor)).reciprocal().to(torch.float32)

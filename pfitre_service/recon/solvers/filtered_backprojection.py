@@ -21,7 +21,17 @@ from pfitre_service.recon.operators.projector import Projector, angle_rows, chec
 
 
 class FilteredBackprojection:
-    """Sum of filtered, back-projected angles of one slab: (slices, size, size) float32."""
+    """Sum of filtered, back-projected angles of one slab: (slices, size, size) float32.
+
+    Parameters
+    ----------
+    geometry
+        Detector, rotation axis and width of the slices.
+    slices
+        How many detector rows the slab holds; None for all of the geometry.
+    device
+        Where it computes.
+    """
 
     def __init__(
         self, geometry: ScanGeometry, *, slices: int | None = None, device: torch.device | str = "cpu"
@@ -34,20 +44,52 @@ class FilteredBackprojection:
         self._filter = _windowed_ramp(self._projector.length, self.device)
 
     def add(self, projections: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> None:
-        """Adds projections (angle, slices, columns) float32 at `angles` (angle,) degrees, `shifts` in columns.
+        """Adds measured angles.
 
-        Raises InputError as `NormalEquations.add` does.
+        Parameters
+        ----------
+        projections
+            (angle, slices, columns) float32 line integrals.
+        angles
+            (angle,) degrees.
+        shifts
+            (angle,) columns by which a projection lies right of where the geometry expects it; None for zero.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
         """
         self._accumulate(projections, angles, shifts, sign=1)
 
     def remove(self, projections: Tensor, angles: Tensor, *, shifts: Tensor | None = None) -> None:
-        """Takes out what `add` put in with the same arguments."""
+        """Takes out what `add` put in.
+
+        Parameters
+        ----------
+        projections, angles, shifts
+            The same as were added.
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, or values are not finite.
+        """
         self._accumulate(projections, angles, shifts, sign=-1)
 
     def volume(self, data: DataTerm | None = None) -> Tensor:
-        """The reconstruction: (slices, size, size) float32, right in absolute terms where angles fill 180 degrees.
+        """The reconstruction, right in absolute terms where angles fill 180 degrees.
 
-        With `data`, scaled to fit the measured rays best, which also serves limited and uneven angles.
+        Parameters
+        ----------
+        data
+            The measured rays: it is scaled to fit them best, which also serves limited and uneven angles. None for no
+            scaling.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
         """
         image = self.total * (math.pi / max(self.angles, 1))
         if data is None:

@@ -56,7 +56,28 @@ _TURNED_DOWN = 0.3
 
 
 class PfitreSolver:
-    """All solvers of one tomogram. There may be no `learned`; with no `classical` either, the result is the physics."""
+    """All solvers of one tomogram.
+
+    Parameters
+    ----------
+    data
+        Accumulators of the angles that are solved for.
+    heldout
+        Accumulators of those that are held out.
+    classical
+        Total variation; with None the result is the physics.
+    learned
+        The network; None for none.
+    parameters
+        Balance, iterations and tolerance; the defaults for None.
+    watched
+        Whether angles are, or will be, held out; the network waits for the first of them.
+
+    Raises
+    ------
+    ValueError
+        There is a network with no classical prior beside it.
+    """
 
     def __init__(
         self,
@@ -68,8 +89,6 @@ class PfitreSolver:
         parameters: AdmmParameters | None = None,
         watched: bool = True,
     ) -> None:
-        """watched: whether angles are, or will be, held out; the network waits for the first of them. Raises ValueError
-        for a network with no classical prior beside it."""
         if learned is not None and classical is None:
             raise ValueError("a network guides the classical prior: give one beside it")
         self.parameters = parameters if parameters is not None else AdmmParameters()
@@ -97,7 +116,13 @@ class PfitreSolver:
         """Whether there are data that the network was not asked about, nor `best` measured on."""
 
     def use(self, data: DataTerm, heldout: DataTerm) -> None:
-        """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are."""
+        """Goes on with other accumulators of the same slices, whatever the axis, from the volumes as they are.
+
+        Parameters
+        ----------
+        data, heldout
+            As at the beginning.
+        """
         self.heldout = heldout
         for solver in (self.physics, self.classical, self.learned, self.guided):
             if solver is not None:
@@ -300,7 +325,13 @@ class PfitreSolver:
         self.remarks.append(f"the prior {self.learned.prior.name} was downweighted: {_found(self.errors)}")
 
     def drop_network(self, reason: str) -> None:
-        """Total variation, or the data alone, from now on."""
+        """Total variation, or the data alone, from now on.
+
+        Parameters
+        ----------
+        reason
+            Why, in words.
+        """
         if self.learned is None:
             return
         instead = "the data alone" if self.classical is None else "total variation"

@@ -34,11 +34,22 @@ class LearnedPrior(Prior, Protocol):
     """A prior that is told about the tomogram before it is asked."""
 
     name: str
+    """Of its weights."""
     directions: int
     """Into how many bins the measured directions are sorted."""
 
     def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
-        """The data alone and total variation's answer, (slices, size, size) each, and `directional_coverage`."""
+        """What the prior is shown besides the slices, from now on.
+
+        Parameters
+        ----------
+        physics
+            (slices, size, size) float32, the data alone.
+        smooth
+            (slices, size, size) float32, total variation's answer.
+        coverage
+            (directions,) densities, see `directional_coverage`.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +59,7 @@ class Round:
     x: Tensor
     """The data step from z with that pull."""
     z: Tensor
+    """The network's answer."""
     number: int
     """How many rounds made it."""
     rho_ratio: float
@@ -57,7 +69,17 @@ class Round:
 
 
 class LearnedSolver:
-    """The network's answer `z` on accumulators that may grow between rounds, warm."""
+    """The network's answer `z` on accumulators that may grow between rounds, warm.
+
+    Parameters
+    ----------
+    data
+        Accumulators, which may grow between rounds.
+    prior
+        The network.
+    parameters
+        Balance and iterations.
+    """
 
     def __init__(self, data: DataTerm, prior: LearnedPrior, parameters: AdmmParameters) -> None:
         self.data = data
@@ -70,8 +92,22 @@ class LearnedSolver:
         """The tomogram's scale of values: robust, and slow to change."""
 
     def step(self, smooth: Tensor, number: int, heldout: DataTerm) -> Round:
-        """Asks the network about its last answer, held against the data; at first about `smooth`. `number`: of the
-        round, from 1."""
+        """Asks the network about its last answer, held against the data; at first about `smooth`.
+
+        Parameters
+        ----------
+        smooth
+            (slices, size, size) float32, total variation's answer.
+        number
+            Of the round, from 1.
+        heldout
+            Accumulators of the held-out angles.
+
+        Returns
+        -------
+        Round
+            The answer, and what the held-out angles say of it.
+        """
         fresh = self.z is None
         start = smooth if self.z is None else self.z
         x = self._data_step(start, self.parameters.rho if fresh else self._asked_rho_share)
@@ -81,7 +117,22 @@ class LearnedSolver:
         return self.measured(self.z, number, heldout)
 
     def measured(self, z: Tensor, number: int, heldout: DataTerm) -> Round:
-        """What the held-out angles say of an answer, and the pull that suits them."""
+        """What the held-out angles say of an answer, and the pull that suits them.
+
+        Parameters
+        ----------
+        z
+            (slices, size, size) float32, the answer.
+        number
+            Of the round, from 1.
+        heldout
+            Accumulators of the held-out angles.
+
+        Returns
+        -------
+        Round
+            The answer with its data step.
+        """
         errors = self._errors(z, heldout) if heldout.angles else {}
         known = {
             rho_ratio: error for rho_ratio, error in errors.items() if math.isfinite(error)
@@ -94,7 +145,18 @@ class LearnedSolver:
         return Round(x, z, number, least, relative_residual(heldout, x))
 
     def from_data(self, answer: Round) -> Tensor:
-        """The data step from an answer on all that is in by now."""
+        """The data step from an answer on all that is in by now.
+
+        Parameters
+        ----------
+        answer
+            Of an earlier round.
+
+        Returns
+        -------
+        Tensor
+            (slices, size, size) float32.
+        """
         return self._data_step(answer.z, answer.rho_ratio)
 
     def _data_step(self, z: Tensor, rho_share: float) -> Tensor:

@@ -20,9 +20,11 @@ class HeldoutErrors:
     """||A x - y|| / ||y|| on angles that no solver has seen; NaN where nothing is held out."""
 
     physics: float = math.nan
+    """Of the data alone."""
     classical: float = math.nan
     """The physics' where there is no classical solver."""
     guided: float = math.nan
+    """Of total variation drawn to the network's answer."""
     answer: float = math.nan
     """Of the network's answer held against the data alone; NaN while it was not measured on all that is in."""
 
@@ -64,7 +66,20 @@ class HeldoutErrors:
 
 def is_better(found: Round, best: Round) -> bool:
     """Whether an answer takes the place of an earlier one: in a later round it must predict the held-out angles as
-    well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any."""
+    well, in an earlier one (of more data) better. Where nothing is held out, the last is as good as any.
+
+    Parameters
+    ----------
+    found
+        The new answer.
+    best
+        The best so far.
+
+    Returns
+    -------
+    bool
+        True where it does.
+    """
     if math.isnan(found.heldout_error):
         return True
     margin = CLEARLY if found.number >= best.number else -CLEARLY
@@ -72,7 +87,13 @@ def is_better(found: Round, best: Round) -> bool:
 
 
 class PriorMonitor:
-    """Says when a network is to be downweighted: when it was harmful for `patience` rounds in a row."""
+    """Says when a network is to be downweighted.
+
+    Parameters
+    ----------
+    patience
+        Rounds in a row in which it must have been harmful.
+    """
 
     def __init__(self, patience: int) -> None:
         self.downweighted = False
@@ -80,7 +101,18 @@ class PriorMonitor:
         self._worse = 0
 
     def __call__(self, errors: HeldoutErrors) -> bool:
-        """Takes in one round."""
+        """Takes in one round.
+
+        Parameters
+        ----------
+        errors
+            After the round.
+
+        Returns
+        -------
+        bool
+            True when the network is to be downweighted.
+        """
         self._worse = self._worse + 1 if errors.harmful else 0
         if self._worse < self._patience:
             return False

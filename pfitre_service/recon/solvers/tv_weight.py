@@ -28,16 +28,45 @@ class AdjustablePrior(Prior, Protocol):
     """A prior with one weight that says how strongly it smooths."""
 
     weight: float
+    """Share of the tomogram's scale of values."""
     adjustable: bool
     """Whether the weight may be chosen; False when a person has fixed it."""
 
     def of_weight(self, weight: float) -> AdjustablePrior:
-        """A fresh one, of that weight."""
+        """A fresh one.
+
+        Parameters
+        ----------
+        weight
+            Of the new one.
+
+        Returns
+        -------
+        AdjustablePrior
+            Without any memory.
+        """
 
 
 def best_weight(data: DataTerm, heldout: DataTerm, prior: AdjustablePrior, parameters: AdmmParameters) -> float:
-    """From `prior.weight` on by factors of two, to where the held-out error is least. `data`, `heldout` and `prior`
-    stay as they are; the brightest slices, a few that lie together, speak for all."""
+    """The weight with which held-out angles are predicted best, from `prior.weight` on by factors of two. What is given
+    stays as it is; the brightest slices, a few that lie together, speak for all.
+
+    Parameters
+    ----------
+    data
+        Accumulators of the angles that are solved for.
+    heldout
+        Accumulators of those that are held out.
+    prior
+        Where the search begins.
+    parameters
+        Of the solver.
+
+    Returns
+    -------
+    float
+        Within `WEIGHT_LIMITS`, or where it began.
+    """
     rows = brightest_slices(data, _SLICES)
     few, unseen = data.of_slices(rows), heldout.of_slices(rows)
     errors: dict[float, float] = {}
@@ -58,7 +87,20 @@ def best_weight(data: DataTerm, heldout: DataTerm, prior: AdjustablePrior, param
 
 
 def brightest_slices(data: DataTerm, count: int) -> torch.Tensor:
-    """Indices of `count` neighbouring slices, or all there are: those with the most energy in their projections."""
+    """The neighbouring slices with the most energy in their projections.
+
+    Parameters
+    ----------
+    data
+        Accumulators.
+    count
+        How many, or all there are.
+
+    Returns
+    -------
+    torch.Tensor
+        (count,) int64 indices.
+    """
     count = min(count, data.slices)
     sums = data.energy.unfold(0, count, 1).sum(1)
     first = int(sums.argmax())

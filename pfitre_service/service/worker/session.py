@@ -297,7 +297,7 @@ class Session:
     def _fields(self) -> dict[str, Any]:
         revision = 0 if self.engine is None else self._revision(self.engine)
         runs = {"run_uids": self._runs} if self._runs else {}
-        return status_fields(self.engine, self.progress, revision, self._settings, self._notes) | runs
+        return status_fields(self.engine, self.progress, revision, self._notes) | runs
 
     def _revision(self, engine: Engine) -> int:
         """Of the engine's volume, counted over the whole life of the tomogram."""

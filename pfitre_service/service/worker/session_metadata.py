@@ -7,47 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from pfitre_service.config import Settings
-from pfitre_service.engine.calibration_search import of_detector, of_solver
+from pfitre_service.engine.calibration_search import of_solver
 from pfitre_service.engine.engine import Engine
+from pfitre_service.engine.metadata import engine_metadata
 from pfitre_service.json_values import plain
-from pfitre_service.model import HeldOut, Progress
+from pfitre_service.model import Progress
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.calibration.calibration import Calibration
 from pfitre_service.store.catalog import TomogramSummary
 
+_MOST_WARNINGS = 50
+
 
 def status_fields(
-    engine: Engine | None, progress: Progress | None, revision: int, settings: Settings, notes: Sequence[str] = ()
+    engine: Engine | None, progress: Progress | None, revision: int, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """JSON values by name; progress: the last step, revision: of the volume that is shown, notes: what a person should
     know besides the engine's warnings."""
     if engine is None:
         return {"frames_used": 0}
-    frames = engine.projections.active
     row = {} if progress is None else asdict(progress)
-    return {
-        "frames_used": frames.used,
-        "frames_unusable": frames.unusable,
-        "frames_damaged": len(frames.damaged),
+    return engine_metadata(engine) | {
         "revision": revision,
-        "prior": engine.in_view.prior_name,
-        "weights_sha256": engine.in_view.weights_sha256,
-        "device": str(engine.device),
-        "calibration": of_detector(frames.calibration, settings.preprocess).document(),
-        "warnings": [*notes, *engine.warnings][:50],
-        "measurement": engine.parameters.measurement,
-        "measurement_from": engine.measurement_from,
-        "findings": [asdict(finding) for finding in engine.findings],
+        "warnings": [*notes, *engine.warnings][:_MOST_WARNINGS],
         "progress": plain(row, "progress"),
-        "heldout": HeldOut(settings.worker.heldout_every).document(),
-        "parameters": {
-            "calibration": asdict(settings.calibration),
-            "recon": asdict(settings.recon),
-            "prior": settings.prior.model_dump(mode="json"),
-            "preprocess": asdict(settings.preprocess),
-            "heldout_every": settings.worker.heldout_every,
-        },
     }
 
 

@@ -12,7 +12,6 @@ import logging
 import math
 import time
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -35,22 +34,7 @@ logger = logging.getLogger(__name__)
 _SWEEP_S = 60.0
 
 
-class Turn(Protocol):
-    """What the choice of the next turn looks at."""
-
-    @property
-    def unread(self) -> int:
-        """Projections that wait."""
-
-    @property
-    def has_work(self) -> bool:
-        """Whether a turn would do something."""
-
-
-AnyTurn = TypeVar("AnyTurn", bound=Turn)
-
-
-def next_turn(waiting: Iterable[AnyTurn], last: AnyTurn | None) -> AnyTurn | None:
+def next_turn(waiting: Iterable[Session], last: Session | None) -> Session | None:
     """Who works next: in turn, beginning after `last`; those with unread projections before those without."""
     able = [one for one in waiting if one.has_work]
     if not able:

@@ -95,7 +95,7 @@ class TiledHttp:
         return self._send("GET", self._url(path), params=params).content
 
     def send_json(self, method: str, path: str, body: Mapping[str, Any], params: Params | None = None) -> None:
-        """Send a JSON document (no NaN in it: see `plain.py`)."""
+        """Send a JSON document (no NaN in it: see `json_values.plain`)."""
         content = json.dumps(body, allow_nan=False).encode()
         self._send(method, self._url(path), params=params, content=content, content_type="application/json")
 

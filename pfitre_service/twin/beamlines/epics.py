@@ -21,7 +21,7 @@ from pfitre_service.errors import InputError, ServiceError
 from pfitre_service.model import Measurement
 from pfitre_service.twin.beamlines.epics_process import IocProcess, running_ioc
 from pfitre_service.twin.beamlines.filestore import FileAnnouncer
-from pfitre_service.twin.sources import ImageSource
+from pfitre_service.twin.image_sources import ImageSource
 
 _CONNECT_S = 30.0
 _ANSWER_S = 20.0
@@ -48,6 +48,7 @@ class HdfWriter(FileAnnouncer):
     message = _said("WriteMessage", string=True)
 
     def unstage(self) -> list[object]:
+        """The devices that were unstaged; the file is closed."""
         self.capture.set(0).wait()
         return [super().unstage()]
 
@@ -60,7 +61,15 @@ class HdfWriter(FileAnnouncer):
 
 
 class EpicsDetector(Device):  # type: ignore[misc]  # ophyd has no types
-    """The IOC's detector, with the shutter and the sample stage before it; events hold the id of a datum."""
+    """The IOC's detector, with the shutter and the sample stage before it; events hold the id of a datum.
+
+    Parameters
+    ----------
+    rotation_axis
+        Column of the rotation axis; None where it is not known.
+    *args, **kwargs
+        As ophyd's Device has them.
+    """
 
     acquire = _setting("cam1:Acquire")
     acquire_time = Component(EpicsSignal, "cam1:AcquireTime", kind="config")
@@ -91,7 +100,13 @@ class EpicsDetector(Device):  # type: ignore[misc]  # ophyd has no types
         return status
 
     def stop(self, *, success: bool = False) -> None:
-        """Give up the exposure under way; what triggered it fails unless `success`."""
+        """Gives up the exposure under way; what triggered it fails.
+
+        Parameters
+        ----------
+        success
+            Makes no difference: a frame that is missing stays missing.
+        """
         del success  # the IOC cannot be told, and a frame that is missing stays missing
         self.acquire.put(0, wait=False)
 
@@ -103,6 +118,7 @@ class EpicsDetector(Device):  # type: ignore[misc]  # ophyd has no types
         return {"source": source, "dtype": "array", "shape": shape, "dtype_numpy": kind, "external": "FILESTORE:"}
 
     def collect_asset_docs(self) -> Iterator[Any]:
+        """Documents of the file, for the RunEngine."""
         yield from self.files.collect_asset_docs()
 
     def _conclude(self, exposed: Status, status: Status) -> None:
@@ -122,8 +138,11 @@ class EpicsBeamline:
     """Devices that are connected, and the IOC behind them."""
 
     detector: EpicsDetector
+    """Triggers exposures."""
     rotation: EpicsMotor
+    """Turns the sample."""
     ioc: IocProcess
+    """Behind both."""
 
 
 @contextlib.contextmanager
@@ -134,11 +153,31 @@ def epics_beamline(
     exposure_s: float,
     rotation_axis: float | None = None,
 ) -> Iterator[EpicsBeamline]:
-    """Starts the IOC and connects to it; the detector writes into `folder`.
+    """Starts the IOC and connects to it.
 
-    make_source: as in `running_ioc`. Channel Access of this process speaks to this beamline alone from here on, also
-    after the end: ophyd's layers go on searching for what was lost, which must not happen on a facility's network.
-    Raises ServiceError when the IOC does not start or does not answer.
+    Channel Access of this process speaks to this beamline alone from here on, also after the end: ophyd's layers go on
+    searching for what was lost, which must not happen on a facility's network.
+
+    Parameters
+    ----------
+    make_source
+        As in `running_ioc`.
+    folder
+        That the detector writes into.
+    exposure_s
+        Seconds that each frame takes.
+    rotation_axis
+        Column of the rotation axis; None where it is not known.
+
+    Yields
+    ------
+    EpicsBeamline
+        Until the block ends.
+
+    Raises
+    ------
+    ServiceError
+        The IOC does not start or does not answer.
     """
     with running_ioc(make_source, f"pfitre:{uuid4().hex[:8]}:") as ioc:
         os.environ |= ioc.client_environment

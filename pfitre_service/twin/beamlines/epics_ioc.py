@@ -28,7 +28,7 @@ from caproto.ioc_examples.fake_motor_record import FakeMotor
 from caproto.server import PVGroup, SubGroup, pvproperty
 
 from pfitre_service.twin.beamlines.frame_file import EPICS_EPOCH, IMAGES, TIME_STAMPS, Entry, GrowingFile
-from pfitre_service.twin.sources import ImageSource, look
+from pfitre_service.twin.image_sources import ImageSource, look
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,15 @@ async def _capture(ioc: BeamlineIoc, instance: Any, value: int) -> int:
 
 
 class BeamlineIoc(PVGroup):  # type: ignore[misc]  # caproto has no types
-    """All devices; what the detector sees depends on where the others stand."""
+    """All devices; what the detector sees depends on where the others stand.
+
+    Parameters
+    ----------
+    prefix
+        Of its process variables.
+    source
+        What the detector sees.
+    """
 
     rotation = SubGroup(
         FakeMotor, prefix="rotation", velocity=SPEED, user_limits=(-180.0, 180.0), precision=4, tick_rate_hz=50.0
@@ -160,7 +168,20 @@ class BeamlineIoc(PVGroup):  # type: ignore[misc]  # caproto has no types
 
 
 def make_ioc(prefix: str, source: ImageSource) -> BeamlineIoc:
-    """An IOC whose image is as long as the source's frames: clients set memory aside for as much as may come."""
+    """An IOC whose image is as long as the source's frames: clients set memory aside for as much as may come.
+
+    Parameters
+    ----------
+    prefix
+        Of its process variables.
+    source
+        What the detector sees.
+
+    Returns
+    -------
+    BeamlineIoc
+        Not serving yet.
+    """
 
     class Ioc(BeamlineIoc):
         image = pvproperty(name="image1:ArrayData", value=[0], max_length=int(np.prod(source.shape)), read_only=True)
@@ -169,7 +190,15 @@ def make_ioc(prefix: str, source: ImageSource) -> BeamlineIoc:
 
 
 async def serve(ioc: BeamlineIoc, on_ready: Callable[[], None]) -> None:
-    """Answers until it is cancelled; where, the EPICS variables of this process say. Calls `on_ready` once it does."""
+    """Answers until it is cancelled; where, the EPICS variables of this process say.
+
+    Parameters
+    ----------
+    ioc
+        What answers.
+    on_ready
+        Called once it does.
+    """
 
     async def ready(async_lib: Any) -> None:
         await ioc.describe_frames()

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from pfitre_service.errors import ServiceError
-from pfitre_service.twin.sources import ImageSource
+from pfitre_service.twin.image_sources import ImageSource
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class IocProcess:
     address: str
     """host:port where clients search."""
     process: SpawnProcess
+    """That it runs in."""
 
     @property
     def client_environment(self) -> Mapping[str, str]:
@@ -50,8 +51,22 @@ class IocProcess:
 def running_ioc(make_source: Callable[[], ImageSource], prefix: str) -> Iterator[IocProcess]:
     """Starts the IOC, and ends it on leaving.
 
-    make_source: an importable function, or a `partial` of one, called in the IOC's process.
-    Raises ServiceError with the reason when it does not start, and in place of an error that comes of its death.
+    Parameters
+    ----------
+    make_source
+        An importable function, or a `partial` of one, called in the IOC's process.
+    prefix
+        Of its process variables.
+
+    Yields
+    ------
+    IocProcess
+        Until the block ends.
+
+    Raises
+    ------
+    ServiceError
+        It does not start, or died; says why.
     """
     if importlib.util.find_spec("caproto") is None:
         raise ServiceError("the simulated EPICS beamline needs caproto: pip install 'pfitre-service[epics]'")

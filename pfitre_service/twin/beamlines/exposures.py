@@ -46,7 +46,23 @@ class Exposures:
         return rows, columns
 
     def at(self, angle: float) -> NDArray[np.uint16]:
-        """(row, column) at `angle` degrees; raises InputError where no exposure was taken within 0.01 degrees."""
+        """The projection that was taken at an angle, within 0.01 degrees.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[np.uint16]
+            (row, column), counts; a copy.
+
+        Raises
+        ------
+        InputError
+            None was taken there.
+        """
         distance = np.abs(self.angles - angle)
         nearest = int(distance.argmin())
         if distance[nearest] > _SAME_ANGLE:
@@ -70,9 +86,31 @@ def expose(
     darks: int = 4,
     seed: int = 0,
 ) -> Exposures:
-    """Takes a phantom (a key of PHANTOMS) at `angles` angles around 0 that leave out `missing` of 180 degrees.
+    """Takes a phantom at angles around 0.
 
-    seed: of phantom and noise.
+    Parameters
+    ----------
+    phantom
+        A key of PHANTOMS.
+    rows
+        Detector rows.
+    columns
+        Detector columns.
+    angles
+        How many.
+    missing
+        Degrees of 180 that are left out.
+    flats
+        Frames without sample.
+    darks
+        Frames without beam.
+    seed
+        Of phantom and noise.
+
+    Returns
+    -------
+    Exposures
+        Counts, and the truth.
     """
     shape = (rows * _OVERSAMPLING, columns * _OVERSAMPLING, columns * _OVERSAMPLING)
     volume = PHANTOMS[phantom](shape, seed=seed) * np.float32(_ATTENUATION)
@@ -92,10 +130,18 @@ def expose(
 
 
 class PlayedExposures:
-    """Exposures as what a detector looks at (an `ImageSource`); flats and darks come in turn, again and again."""
+    """Exposures as what a detector looks at (an `ImageSource`); flats and darks come in turn, again and again.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+    """
 
     measurement: Measurement = "transmission"
+    """What the images hold."""
     dtype: np.dtype[Any] = np.dtype(np.uint16)
+    """Of the images."""
 
     def __init__(self, exposures: Exposures) -> None:
         self.shape: tuple[int, int] = exposures.frame_shape
@@ -105,10 +151,24 @@ class PlayedExposures:
         self._darks = itertools.cycle(exposures.darks)
 
     def projection(self, angle: float) -> NDArray[Any]:
+        """An image with the sample in the beam.
+
+        Parameters
+        ----------
+        angle
+            Degrees.
+
+        Returns
+        -------
+        NDArray[Any]
+            (row, column), counts.
+        """
         return self._exposures.at(angle)
 
     def flat(self) -> NDArray[Any]:
+        """(row, column), counts with beam and without sample."""
         return next(self._flats).copy()
 
     def dark(self) -> NDArray[Any]:
+        """(row, column), counts without beam."""
         return next(self._darks).copy()

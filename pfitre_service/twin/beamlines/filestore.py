@@ -28,19 +28,47 @@ from pfitre_service.twin.beamlines.frame_file import (
 )
 from pfitre_service.twin.beamlines.inline import Plan
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import ImageSource
 from pfitre_service.twin.plans import tomo_scan
-from pfitre_service.twin.sources import ImageSource
 
 
 def ad_hdf5(exposures: Exposures, folder: Path, *, compression: Compression = "none") -> Plan:
-    """A step scan whose frames, darks and flats before projections, lie in one HDF5 file; a datum an event."""
+    """A step scan whose frames, darks and flats before projections, lie in one HDF5 file; a datum an event.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+    folder
+        For the file.
+    compression
+        Of the images.
+
+    Returns
+    -------
+    Plan
+        For a RunEngine.
+    """
     detector, stage = _devices(HdfDetector, exposures, folder)
     detector.files.layout = Layout(compression=compression)
     return _step_scan(detector, stage, exposures)
 
 
 def ad_tiff(exposures: Exposures, folder: Path) -> Plan:
-    """The same with one TIFF file a frame, numbered by the camera from 0."""
+    """The same with one TIFF file a frame, numbered by the camera from 0.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+    folder
+        For the files.
+
+    Returns
+    -------
+    Plan
+        For a RunEngine.
+    """
     return _step_scan(*_devices(TiffDetector, exposures, folder), exposures)
 
 
@@ -57,7 +85,13 @@ def _step_scan(detector: FileDetector, stage: RotationStage, exposures: Exposure
 
 
 class FileAnnouncer(FileStoreIterativeWrite, Device):  # type: ignore[misc]  # ophyd has no types
-    """What file plugins share, whoever writes: a resource from `stage` to `unstage`, a datum an exposure between."""
+    """What file plugins share, whoever writes: a resource from `stage` to `unstage`, a datum an exposure between.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As ophyd's file plugins have them.
+    """
 
     enable = Component(Signal, value=1, kind="omitted")
     frames_per_point = Component(Signal, value=1, kind="omitted")
@@ -66,11 +100,18 @@ class FileAnnouncer(FileStoreIterativeWrite, Device):  # type: ignore[misc]  # o
         super().__init__(*args, write_path_template="/", **kwargs)
 
     def save_in(self, folder: Path) -> None:
-        """Files go into `folder`; the resources' root is the folder above."""
+        """Says where files go.
+
+        Parameters
+        ----------
+        folder
+            For the files; the resources' root is the folder above.
+        """
         self.reg_root = str(folder.resolve().parent)
         self.write_path_template = str(folder.resolve())
 
     def stage(self) -> list[object]:
+        """The devices that were staged; a file is opened and its resource announced."""
         staged = super().stage()
         name = f"{self.parent.name}_{uuid4().hex[:8]}"
         self._fn, arguments = self._open(Path(self.write_path_template), name)
@@ -89,7 +130,15 @@ class FilePlugin(FileAnnouncer):
     """What one exposure adds; set by the detector."""
 
     def write(self, frames: NDArray[Any], stamps: Sequence[float]) -> None:
-        """Add frames (frame, row, column), each with the time it was taken at, in seconds since 1970."""
+        """Adds frames.
+
+        Parameters
+        ----------
+        frames
+            (frame, row, column).
+        stamps
+            Seconds since 1970, when each was taken.
+        """
         raise NotImplementedError
 
 
@@ -100,10 +149,20 @@ class HdfPlugin(FilePlugin):
     layout = Layout()
 
     def write(self, frames: NDArray[Any], stamps: Sequence[float]) -> None:
+        """Adds frames to the file.
+
+        Parameters
+        ----------
+        frames
+            (frame, row, column).
+        stamps
+            Seconds since 1970, when each was taken.
+        """
         for frame, stamp in zip(frames, stamps, strict=True):
             self._file.append({IMAGES: frame, TIME_STAMPS: stamp - EPICS_EPOCH})
 
     def unstage(self) -> list[object]:
+        """The devices that were unstaged; the file is closed."""
         self._file.close()
         return [super().unstage()]
 
@@ -120,6 +179,15 @@ class TiffPlugin(FilePlugin):
     _TEMPLATE = "%s%s_%6.6d.tiff"
 
     def write(self, frames: NDArray[Any], stamps: Sequence[float]) -> None:
+        """Writes a file for each frame.
+
+        Parameters
+        ----------
+        frames
+            (frame, row, column).
+        stamps
+            Seconds since 1970, when each was taken.
+        """
         import tifffile
 
         for frame, stamp in zip(frames, stamps, strict=True):
@@ -152,6 +220,7 @@ class FileDetector(TomoDetector):
         }
 
     def collect_asset_docs(self) -> Any:
+        """Documents of the files, for the RunEngine."""
         yield from self.files.collect_asset_docs()
 
     def _expect(self, source: ImageSource) -> None:

@@ -33,7 +33,20 @@ class Layout:
     """Filter of the images."""
 
     def shape(self, frames: int, frame: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of a dataset of `frames` frames; scalars have no axes but that of the frames."""
+        """Shape of a dataset; scalars have no axes but that of the frames.
+
+        Parameters
+        ----------
+        frames
+            How many.
+        frame
+            Shape of one: (row, column), or () for a number.
+
+        Returns
+        -------
+        tuple[int, ...]
+            With the axes of length one.
+        """
         if not frame:
             return (frames,)
         return (1,) * self.axes_before + (frames,) + (1,) * self.axes_after + frame
@@ -50,10 +63,19 @@ class Entry:
 
 
 class GrowingFile:
-    """A file that this process writes; every frame is flushed, so that a reader may see it (with `Layout.swmr`)."""
+    """A file that this process writes; every frame is flushed, so that a reader may see it (with `Layout.swmr`).
+
+    Parameters
+    ----------
+    path
+        Of the file; its folder is made.
+    entries
+        By the path of the dataset inside the file.
+    layout
+        How frames lie in it; the defaults for None.
+    """
 
     def __init__(self, path: Path, entries: Mapping[str, Entry], layout: Layout | None = None) -> None:
-        """entries: by the path of the dataset inside the file."""
         import h5py
 
         self._layout = layout or Layout()
@@ -70,7 +92,13 @@ class GrowingFile:
             self._file.swmr_mode = True
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Add one frame: a value for every dataset."""
+        """Adds one frame.
+
+        Parameters
+        ----------
+        values
+            One for every dataset.
+        """
         axis = self._layout.axes_before
         for name, entry in self._entries.items():
             dataset = self._file[name]
@@ -82,6 +110,7 @@ class GrowingFile:
         self._file.flush()
 
     def close(self) -> None:
+        """Ends the file."""
         self._file.close()
 
     def _create(self, name: str, entry: Entry) -> None:

@@ -112,7 +112,28 @@ def hxn_tomography(
 def map_run(
     sample: RasterSample, place: int, theta: AngleSignal, folder: Path, *, shift: int = 0, backwards: bool = False
 ) -> Plan:
-    """One run: the map at one angle; `shift` moves the sample by so many columns."""
+    """One run: the map at one angle.
+
+    Parameters
+    ----------
+    sample
+        Whose maps they are.
+    place
+        Of the angle, from 0.
+    theta
+        Rotation.
+    folder
+        Where the files of the detectors are written.
+    shift
+        Columns by which the sample stands aside.
+    backwards
+        First and last position of the fast stage are exchanged.
+
+    Returns
+    -------
+    Plan
+        For the RunEngine.
+    """
     rows, columns = sample.map_shape
     angle = float(sample.angles[place])
     fast, stretch = _fast_stage(angle)
@@ -234,10 +255,19 @@ def _encoder(scan_input: list[float]) -> NDArray[np.int32]:
 
 
 class PandaFlyer(Device):  # type: ignore[misc]  # ophyd has no types
-    """HXN's flyer: three files a run, for the fluorescence, the scaler and the PandA box."""
+    """HXN's flyer: three files a run, for the fluorescence, the scaler and the PandA box.
+
+    Parameters
+    ----------
+    pixels
+        By data key: (pixel,) in the order of the scan, row after row.
+    encoder
+        (sample,), several a pixel.
+    folder
+        Where the files are written.
+    """
 
     def __init__(self, pixels: Mapping[str, NDArray[np.float32]], encoder: NDArray[np.int32], folder: Path) -> None:
-        """pixels: by data key (pixel,) in the order of the scan, row after row; encoder: (sample,), several a pixel."""
         super().__init__(name="PandaFlyer")
         sums = {key: values for key, values in pixels.items() if key.startswith("Det")}
         scaler = {key: values for key, values in pixels.items() if key not in sums}
@@ -252,9 +282,11 @@ class PandaFlyer(Device):  # type: ignore[misc]  # ophyd has no types
         self._samples = len(encoder)
 
     def kickoff(self) -> Status:
+        """Status that is finished already."""
         return done(self)
 
     def complete(self) -> Status:
+        """Status that is finished already; the files are written."""
         for file in self._files:
             resource, factory = self._write(file)
             self._documents.append(("resource", resource))
@@ -266,13 +298,16 @@ class PandaFlyer(Device):  # type: ignore[misc]  # ophyd has no types
         return done(self)
 
     def describe_collect(self) -> dict[str, Any]:
+        """Data keys of the stream `primary`."""
         return {"primary": {key: self._data_key(file, key) for file in self._files for key in file.datasets}}
 
     def collect_asset_docs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Resources and datums, once each."""
         documents, self._documents = self._documents, []
         yield from documents
 
     def collect(self) -> Iterator[dict[str, Any]]:
+        """The one event, with ids of datums."""
         now = time.time()
         yield {
             "data": dict(self._datums),

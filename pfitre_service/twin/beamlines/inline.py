@@ -21,7 +21,18 @@ Plan = Generator[Any, Any, Any]
 
 
 def start_document(exposures: Exposures) -> dict[str, Any]:
-    """What every form says in its start document, apart from the keys of its own beamline."""
+    """What every form says in its start document, apart from the keys of its own beamline.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+
+    Returns
+    -------
+    dict[str, Any]
+        Metadata of a run.
+    """
     return {
         "plan_name": "tomo",
         "sample_name": "chip",
@@ -31,7 +42,18 @@ def start_document(exposures: Exposures) -> dict[str, Any]:
 
 
 def inline_events(exposures: Exposures) -> Plan:
-    """One event a frame, with the image and the angle in it; streams dark, flat, primary."""
+    """One event a frame, with the image and the angle in it; streams dark, flat, primary.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+
+    Returns
+    -------
+    Plan
+        For a RunEngine.
+    """
     stage = RotationStage(name="rotation")
     detector = TomoDetector(name="detector", source=PlayedExposures(exposures), stage=stage, exposure_s=0)
     return tomo_scan(
@@ -45,7 +67,18 @@ def inline_events(exposures: Exposures) -> Plan:
 
 
 def inline_pages(exposures: Exposures) -> Plan:
-    """One event page for each stream, as a flyer gives it that keeps its readings until it is collected."""
+    """One event page for each stream, as a flyer gives it that keeps its readings until it is collected.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+
+    Returns
+    -------
+    Plan
+        For a RunEngine.
+    """
 
     @bpp.run_decorator(md=start_document(exposures) | {"motors": ["rotation"]})  # type: ignore[untyped-decorator]
     def scan() -> Plan:
@@ -59,7 +92,18 @@ def inline_pages(exposures: Exposures) -> Plan:
 
 
 def inline_block(exposures: Exposures) -> Plan:
-    """One event for each stream, which holds all frames and as many angles."""
+    """One event for each stream, which holds all frames and as many angles.
+
+    Parameters
+    ----------
+    exposures
+        That are played.
+
+    Returns
+    -------
+    Plan
+        For a RunEngine.
+    """
     camera, rotation = BlockSignal(name="detector_image"), BlockSignal(name="rotation", units="deg")
 
     @bpp.run_decorator(md=start_document(exposures) | {"motors": ["rotation"]})  # type: ignore[untyped-decorator]
@@ -81,20 +125,39 @@ def _takes(exposures: Exposures) -> Iterator[tuple[str, NDArray[Any], NDArray[An
 
 
 class BlockSignal(Signal):  # type: ignore[misc]  # ophyd has no types
-    """An array with one entry, along its first axis, for each frame."""
+    """An array with one entry, along its first axis, for each frame.
+
+    Parameters
+    ----------
+    units
+        Of the values.
+    *args, **kwargs
+        As ophyd's Signal has them.
+    """
 
     def __init__(self, *args: Any, units: str = "", **kwargs: Any) -> None:
         super().__init__(*args, value=np.zeros(0), **kwargs)
         self._units = units
 
     def describe(self) -> dict[str, Any]:
+        """Data key of the array as it is now."""
         value = self.get()
         key = {"dtype": "array", "shape": list(value.shape), "dtype_numpy": value.dtype.str, "units": self._units}
         return {self.name: super().describe()[self.name] | key}
 
 
 class PageFlyer(Device):  # type: ignore[misc]
-    """Frames, with an angle each where there are `angles`, collected as one page of events."""
+    """Frames, with an angle each where there are `angles`, collected as one page of events.
+
+    Parameters
+    ----------
+    stream
+        Its name.
+    frames
+        (frame, row, column).
+    angles
+        (frame,) degrees; None for none.
+    """
 
     def __init__(self, stream: str, frames: NDArray[Any], angles: NDArray[Any] | None) -> None:
         super().__init__(name=f"{stream}_flyer")
@@ -102,15 +165,19 @@ class PageFlyer(Device):  # type: ignore[misc]
         self._columns = {"detector_image": frames} | ({} if angles is None else {"rotation": angles})
 
     def kickoff(self) -> Status:
+        """Status that is finished already."""
         return done(self)
 
     def complete(self) -> Status:
+        """Status that is finished already."""
         return done(self)
 
     def describe_collect(self) -> dict[str, Any]:
+        """Data keys of the stream."""
         return {self._stream: {key: _data_key(key, values[0]) for key, values in self._columns.items()}}
 
     def collect_pages(self) -> Iterator[dict[str, Any]]:
+        """The one page, with all frames."""
         now = time.time()
         count = len(self._columns["detector_image"])
         yield {
@@ -126,7 +193,18 @@ def _data_key(key: str, value: Any) -> dict[str, Any]:
 
 
 def done(device: Device) -> Status:
-    """A status that is finished already."""
+    """A status that is finished already.
+
+    Parameters
+    ----------
+    device
+        Whose status it is.
+
+    Returns
+    -------
+    Status
+        Finished.
+    """
     status = Status(obj=device)
     status.set_finished()
     return status

@@ -41,7 +41,26 @@ class RasterSample:
 def raster_sample(
     *, rows: int = 8, columns: int = 48, angles: int = 20, missing: float = 60.0, seed: int = 0
 ) -> RasterSample:
-    """Elements Cu, Fe and Ni at `angles` angles that leave out `missing` of 180 degrees. seed: of the beam."""
+    """Elements Cu, Fe and Ni, scanned at angles around 0.
+
+    Parameters
+    ----------
+    rows
+        Of a map.
+    columns
+        Of a map.
+    angles
+        How many.
+    missing
+        Degrees of 180 that are left out.
+    seed
+        Of the beam.
+
+    Returns
+    -------
+    RasterSample
+        Maps, and the truth.
+    """
     half = (180 - missing) / 2
     degrees = np.linspace(-half, half, angles)
     shape = (rows * _OVERSAMPLING, columns * _OVERSAMPLING, columns * _OVERSAMPLING)

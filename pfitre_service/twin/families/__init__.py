@@ -55,7 +55,27 @@ HELD_BACK_FAMILIES: dict[str, Family] = {
 
 
 def draw(name: str, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """One phantom (z, y, x) float32 of a family by its name. Raises InputError for a name that neither table has."""
+    """One phantom of a family.
+
+    Parameters
+    ----------
+    name
+        A key of `TRAINING_FAMILIES` or `HELD_BACK_FAMILIES`.
+    shape
+        (z, y, x), slices square.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), relative attenuation, the densest 0.6 to 1, air 0.
+
+    Raises
+    ------
+    InputError
+        Neither table has that name.
+    """
     families = {**TRAINING_FAMILIES, **HELD_BACK_FAMILIES}
     if name not in families:
         raise InputError(f"no phantom family is called {name!r}; choose one of {', '.join(sorted(families))}")

@@ -11,7 +11,20 @@ _TRIES, _MOST = 900, 260
 
 
 def catalyst(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Spheres that do not overlap, each a core in a shell with pores of its own, bound in a body with a crust."""
+    """Spheres that do not overlap, each a core in a shell with pores of its own, bound in a body with a crust.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     body, depth = _support(grid, rng)
     binder = np.float32(rng.uniform(0.08, 0.3))
     volume = np.full(grid.shape, binder, np.float32)

@@ -9,7 +9,20 @@ from pfitre_service.twin.families.grid import Floats, Grid
 
 
 def cell(grid: Grid, rng: np.random.Generator) -> Floats:
-    """One cell that fills most of the field of view, its nucleus off centre, its other bodies in the cytoplasm."""
+    """One cell that fills most of the field of view, its nucleus off centre, its other bodies in the cytoplasm.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     depth, radius = _body(grid, rng)
     membrane = max(0.006, 1.1 * grid.voxel)
     volume = np.float32(rng.uniform(0.2, 0.35)) + np.float32(0.04) * _grain(grid, rng, 0.012)

@@ -19,6 +19,7 @@ class Cells:
     """Voronoi cells sampled on a grid; arrays are (z, y, x)."""
 
     count: int
+    """Number of cells."""
     own: NDArray[np.intp]
     """The number of the cell that a voxel lies in."""
     next: NDArray[np.intp]
@@ -27,13 +28,41 @@ class Cells:
     """Distance to that wall, slice widths."""
 
     def of_each(self, grid: Grid, values: Floats) -> Floats:
-        """A value for each cell, with edges one voxel wide: (count,) to (z, y, x)."""
+        """A value for each cell, with edges one voxel wide.
+
+        Parameters
+        ----------
+        grid
+            Of the volume.
+        values
+            (count,), one for each cell.
+
+        Returns
+        -------
+        Floats
+            (z, y, x).
+        """
         share = grid.soft(self.wall)
         return share * values[self.own] + (1 - share) * values[self.next]
 
 
 def voronoi(grid: Grid, rng: np.random.Generator, size: float) -> Cells:
-    """Cells of about `size` slice widths (at least four voxels), at times stretched, wavy, or near to a lattice."""
+    """Voronoi cells, at times stretched, wavy, or near to a lattice.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+    size
+        Of a cell, slice widths; four voxels at least.
+
+    Returns
+    -------
+    Cells
+        On the grid.
+    """
     size = max(size, 4 * grid.voxel)
     stretch = log_uniform(rng, 1.2, 4) if rng.random() < 0.3 else 1.0
     u, v = plane(grid, rng.uniform(0, 2 * np.pi))

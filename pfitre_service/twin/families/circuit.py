@@ -21,6 +21,18 @@ def circuit(grid: Grid, rng: np.random.Generator) -> Floats:
     """Manhattan wiring in several layers, drawn in its own frame and turned into the slice's.
 
     Cut across the layers, they are stacked in the slice; in plan view they are stacked along z.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
     """
     depth, _height, width = grid.shape
     plan = rng.random() < 0.45

@@ -11,7 +11,20 @@ from pfitre_service.twin.families.grid import Floats, Grid, greys, log_uniform, 
 
 
 def grains(grid: Grid, rng: np.random.Generator) -> Floats:
-    """A polycrystal: one grey a grain, thin boundaries darker or brighter or none, twins in some grains."""
+    """A polycrystal: one grey a grain, thin boundaries darker or brighter or none, twins in some grains.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     size = log_uniform(rng, 0.04, 0.3)
     cells = voronoi(grid, rng, size)
     values = greys(rng, cells.count)
@@ -44,7 +57,20 @@ def _twinned(
 
 
 def foam(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Mostly empty: the walls of cells, or hollow shells that overlap, thin or thick, at times filled with a little."""
+    """Mostly empty: the walls of cells, or hollow shells that overlap, thin or thick, at times filled with a little.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     if rng.random() < 0.35:
         return _shells(grid, rng)
     size = log_uniform(rng, 0.05, 0.3)
@@ -79,7 +105,20 @@ def _shells(grid: Grid, rng: np.random.Generator) -> Floats:
 
 
 def polyhedra(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Convex crystals and boxes, far apart or on one another, of one habit or each of its own."""
+    """Convex crystals and boxes, far apart or on one another, of one habit or each of its own.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     large = log_uniform(rng, 0.04, 0.22)
     count = crowd_size(grid, int(rng.uniform(0.3, 1) * 1.5 / large**2) + 4, large / 2)
     sizes = np.maximum(radii(rng, count, large / 6, large, rng.uniform(0.5, 2.5)), 2 * grid.voxel)

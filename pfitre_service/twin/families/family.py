@@ -27,8 +27,23 @@ class Confined:
     """The family of a pattern cut to random outlines, at times inverted or lying in a matrix."""
 
     pattern: Pattern
+    """What fills the slice."""
 
     def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+        """One phantom.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x), slices square.
+        rng
+            Whose state decides.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x), relative attenuation, the densest 0.6 to 1, air 0.
+        """
         grid = Grid.from_shape(shape)
         for _ in range(_ATTEMPTS):
             volume = toned(self.pattern(grid, rng), rng) * outline(grid, rng)
@@ -50,15 +65,43 @@ class Whole:
     """The family of a pattern that makes its own outline; what leaves the field of view is cut."""
 
     pattern: Pattern
+    """What makes its own outline."""
 
     def __call__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+        """One phantom.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x), slices square.
+        rng
+            Whose state decides.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            (z, y, x), relative attenuation, the densest 0.6 to 1, air 0.
+        """
         grid = Grid.from_shape(shape)
         inside: Floats = np.float32(FIELD_OF_VIEW) - np.hypot(grid.y, grid.x)
         return settled(self.pattern(grid, rng) * grid.soft(inside), rng)
 
 
 def toned(volume: Floats, rng: np.random.Generator) -> Floats:
-    """As it is in half of the draws; else inverted, lifted into a matrix (low contrast), or with a bent tone curve."""
+    """As it is in half of the draws; else inverted, lifted into a matrix (low contrast), or with a bent tone curve.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), 0 to about 1.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to 1.
+    """
     kind = rng.random()
     volume = np.clip(volume, 0, 1)
     if kind < 0.15:
@@ -72,7 +115,20 @@ def toned(volume: Floats, rng: np.random.Generator) -> Floats:
 
 
 def settled(volume: Floats, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Scale so that the densest voxel is between 0.6 and 1, and make air exactly 0."""
+    """Scales so that the densest voxel is between 0.6 and 1, and makes air exactly 0.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), not negative.
+    rng
+        Of the scale.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x).
+    """
     peak = max(float(volume.max()), 1e-6)
     result = (volume * np.float32(rng.uniform(0.6, 1) / peak)).astype(np.float32, copy=False)
     result[result < _FAINTEST] = 0

@@ -18,7 +18,20 @@ _MOST = 450
 
 
 def fibres(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Many rods in a ground of air or of matrix; rods along z show as discs, those in the plane as lines."""
+    """Many rods in a ground of air or of matrix; rods along z show as discs, those in the plane as lines.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     radius = max(log_uniform(rng, 0.006, 0.05), 0.9 * grid.voxel)
     directions = _enough(grid, rng, _directions(rng, _MOST), radius)
     count = len(directions)

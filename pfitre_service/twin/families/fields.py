@@ -20,11 +20,25 @@ def spectral(
     finest: float = 0.0,
     stretch: float = 1.0,
 ) -> Floats:
-    """A Gaussian random field (z, y, x) of mean 0 and deviation 1 with a given spectrum.
+    """A Gaussian random field with a given spectrum.
 
-    amplitude: of the waves by their frequency, in cycles per slice width (never 0). finest: the shortest wavelength in
-    slice widths, which decides how coarse a lattice will do. stretch: how many times longer structures are along a
-    random direction in the (y, x) plane than across it.
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of the waves.
+    amplitude
+        Of the waves by their frequency, in cycles per slice width (never 0).
+    finest
+        Shortest wavelength in slice widths, which decides how coarse a lattice will do.
+    stretch
+        How many times longer structures are along a random direction in the (y, x) plane than across it.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), mean 0 and deviation 1.
     """
     depth, _height, width = grid.shape
     step = max(1.0, finest * width / _SAMPLES_PER_WAVE)
@@ -52,7 +66,26 @@ def spectral(
 def band(
     grid: Grid, rng: np.random.Generator, wavelength: float, *, width: float = 0.25, stretch: float = 1.0
 ) -> Floats:
-    """A random field whose waves all have about one length (slice widths); width: relative spread of frequencies."""
+    """A random field whose waves all have about one length.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of the waves.
+    wavelength
+        Slice widths.
+    width
+        Relative spread of frequencies.
+    stretch
+        As `spectral` has it.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), mean 0 and deviation 1.
+    """
 
     def amplitude(k: Floats) -> Floats:
         return np.exp(np.float32(-0.5) * ((k * np.float32(wavelength) - 1) / np.float32(width)) ** 2)
@@ -61,7 +94,22 @@ def band(
 
 
 def wander(grid: Grid, rng: np.random.Generator, cells: float) -> Floats:
-    """A slowly varying field (z, y, x) of deviation near 1, with about `cells` independent places across a slice."""
+    """A slowly varying field.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of the field.
+    cells
+        Independent places across a slice, about.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), deviation near 1.
+    """
     depth, _height, width = grid.shape
     step = width / cells
     nz, n = (int(np.ceil(length / step)) + 5 for length in (depth, width))
@@ -69,13 +117,45 @@ def wander(grid: Grid, rng: np.random.Generator, cells: float) -> Floats:
 
 
 def bend(grid: Grid, rng: np.random.Generator, most: float) -> Floats:
-    """A displacement in slice widths: mostly below `most`, over anything from the whole slice to a sixth of it."""
+    """A displacement over anything from the whole slice to a sixth of it.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of the field.
+    most
+        Slice widths; it is mostly below.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), slice widths.
+    """
     cells = log_uniform(rng, 1, 6)
     return np.float32(rng.uniform(0, most) / cells) * wander(grid, rng, cells)
 
 
 def resample(coarse: Floats, grid: Grid, step: float, start: float = 1.0) -> Floats:
-    """Cubic interpolation of a coarse (z, y, x) lattice to the grid: voxel i lies at coarse place start + i / step."""
+    """Cubic interpolation of a coarse lattice to the grid: voxel i lies at coarse place start + i / step.
+
+    Parameters
+    ----------
+    coarse
+        (z, y, x).
+    grid
+        Of the volume.
+    step
+        Voxels between two places of the lattice.
+    start
+        Place of the first voxel on the lattice.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), of the grid's shape.
+    """
     mz, my, mx = (_weights(fine, n, step, start) for fine, n in zip(grid.shape, coarse.shape, strict=True))
     rows = np.tensordot(mz, coarse, 1)
     return ((my @ rows) @ mx.T).astype(np.float32, copy=False)

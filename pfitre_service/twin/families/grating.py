@@ -11,7 +11,20 @@ from pfitre_service.twin.families.grid import Floats, Grid, greys, leaning, log_
 
 
 def grating(grid: Grid, rng: np.random.Generator) -> Floats:
-    """One pattern over the whole slice, or a chart of up to four, in a frame at a random angle."""
+    """One pattern over the whole slice, or a chart of up to four, in a frame at a random angle.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     u, v = leaning(grid, rng)
     if rng.random() < 0.2:
         u = u + bend(grid, rng, 0.1)

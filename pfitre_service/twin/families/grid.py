@@ -21,6 +21,7 @@ class Grid:
     """The voxel centres of a (z, y, x) volume of cubic voxels; lengths in slice widths, from the middle."""
 
     shape: tuple[int, int, int]
+    """(z, y, x) voxels."""
     z: Floats
     """(z, 1, 1)"""
     y: Floats
@@ -30,7 +31,23 @@ class Grid:
 
     @classmethod
     def from_shape(cls, shape: tuple[int, int, int]) -> Grid:
-        """The grid of a shape. Raises InputError unless slices are square, at least 16 wide, and one or more."""
+        """The grid of a shape.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x): square slices, 16 wide or more.
+
+        Returns
+        -------
+        Grid
+            Its voxel centres.
+
+        Raises
+        ------
+        InputError
+            The slices are not square, are smaller, or there is none.
+        """
         depth, height, width = shape
         if height != width or width < _SMALLEST or depth < 1:
             raise InputError(
@@ -41,26 +58,50 @@ class Grid:
 
     @property
     def voxel(self) -> float:
+        """Side of a voxel, slice widths."""
         return 1 / self.shape[2]
 
     @property
     def half_depth(self) -> float:
+        """Half of the volume's extent along z, slice widths."""
         return self.shape[0] / self.shape[2] / 2
 
     def zeros(self) -> Floats:
+        """(z, y, x), an empty volume."""
         return np.zeros(self.shape, np.float32)
 
     def soft(self, distance: Floats) -> Floats:
-        """1 well inside a surface (positive distance), 0 outside, linear over one voxel."""
+        """1 well inside a surface, 0 outside, linear over one voxel.
+
+        Parameters
+        ----------
+        distance
+            Any shape, slice widths, positive inside.
+
+        Returns
+        -------
+        Floats
+            Shape of `distance`, 0 to 1.
+        """
         share: Floats = np.clip(distance * np.float32(1 / self.voxel) + np.float32(0.5), 0, 1)
         return share
 
     def near(
         self, centre: NDArray[np.float64], reach: NDArray[np.float64] | float
     ) -> tuple[Box, Floats, Floats, Floats]:
-        """The box of voxels within `reach` (z, y, x) of a place (z, y, x), and the offsets dz, dy, dx from it there.
+        """The voxels near a place.
 
-        The box may be empty. The offsets broadcast to its shape.
+        Parameters
+        ----------
+        centre
+            (3,) z, y, x, slice widths from the middle.
+        reach
+            (3,) or one for all, slice widths.
+
+        Returns
+        -------
+        tuple[Box, Floats, Floats, Floats]
+            The box, which may be empty, and the offsets dz, dy, dx from the place there, which broadcast to its shape.
         """
         first = (np.asarray(centre) - reach) / self.voxel + (np.array(self.shape) - 1) / 2 - 1
         last = (np.asarray(centre) + reach) / self.voxel + (np.array(self.shape) - 1) / 2 + 2
@@ -75,9 +116,21 @@ class Grid:
 
 
 def plane(grid: Grid, angle: float, drift: tuple[float, float] = (0.0, 0.0)) -> tuple[Floats, Floats]:
-    """Coordinates u, v of a frame turned by `angle` (radians) in the (y, x) plane, each (z, y, x) or (1, y, x).
+    """Coordinates of a frame turned in the (y, x) plane.
 
-    The frame moves by `drift` along u and v for every unit of z, so that columns lean.
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    angle
+        Radians.
+    drift
+        By how much the frame moves along u and v for every unit of z, so that columns lean.
+
+    Returns
+    -------
+    tuple[Floats, Floats]
+        u and v, each (z, y, x) or (1, y, x), slice widths.
     """
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = grid.x * c + grid.y * s, grid.y * c - grid.x * s
@@ -87,25 +140,77 @@ def plane(grid: Grid, angle: float, drift: tuple[float, float] = (0.0, 0.0)) -> 
 
 
 def leaning(grid: Grid, rng: np.random.Generator, most: float = 0.5) -> tuple[Floats, Floats]:
-    """A frame at a random angle whose columns lean by up to `most` (upright in a third of the draws)."""
+    """A frame at a random angle whose columns lean (upright in a third of the draws).
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of angle and lean.
+    most
+        Largest drift along u and v for every unit of z.
+
+    Returns
+    -------
+    tuple[Floats, Floats]
+        u and v, each (z, y, x) or (1, y, x), slice widths.
+    """
     angle = rng.uniform(0, 2 * np.pi)
     lean = rng.uniform(-most, most, 2) * (rng.random() < 2 / 3)
     return plane(grid, angle, (float(lean[0]), float(lean[1])))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A value between low and high, its logarithm even; low where coarse voxels have pushed it above high."""
+    """A value whose logarithm is evenly spread; `low` where coarse voxels have pushed it above `high`.
+
+    Parameters
+    ----------
+    rng
+        Of the value.
+    low, high
+        Its limits.
+
+    Returns
+    -------
+    float
+        Between the two.
+    """
     return float(np.exp(rng.uniform(np.log(low), np.log(max(low, high)))))
 
 
 def rotation(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(3, 3) rotation, evenly over all."""
+    """A rotation, evenly over all.
+
+    Parameters
+    ----------
+    rng
+        Of the rotation.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (3, 3).
+    """
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     return q * np.sign(np.diag(r))
 
 
 def greys(rng: np.random.Generator, n: int) -> Floats:
-    """(n,) grey values from 0 to 1: binary, a few levels, a narrow band, or any value."""
+    """Grey values: binary, a few levels, a narrow band, or any value.
+
+    Parameters
+    ----------
+    rng
+        Of the values.
+    n
+        How many.
+
+    Returns
+    -------
+    Floats
+        (n,), 0 to 1.
+    """
     kind = rng.random()
     if kind < 0.15:
         levels = np.array([rng.choice([0.0, rng.uniform(0, 0.5)]), 1.0])

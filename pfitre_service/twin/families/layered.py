@@ -11,7 +11,20 @@ _FINE = 4096
 
 
 def layered(grid: Grid, rng: np.random.Generator) -> Floats:
-    """A coordinate across the layers looked up in a random stack of them, then damaged."""
+    """A coordinate across the layers looked up in a random stack of them, then damaged.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     u, v = leaning(grid, rng, 0.8)
     across, along = _coordinates(grid, rng, u, v)
     volume = _stack(grid, rng, across)

@@ -14,7 +14,20 @@ _CROWDING = 1.5
 
 
 def dead_leaves(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Balls, ellipsoids and leaning polygonal columns with a power law of sizes, each hiding what it covers."""
+    """Balls, ellipsoids and leaning polygonal columns with a power law of sizes, each hiding what it covers.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     small = log_uniform(rng, max(0.008, grid.voxel), 0.05)
     large = small * log_uniform(rng, 3, 12)
     count = int(rng.uniform(60, 220))
@@ -49,7 +62,20 @@ def _column(grid: Grid, rng: np.random.Generator, centre: Vector, size: float) -
 
 
 def blobs(grid: Grid, rng: np.random.Generator) -> Floats:
-    """Soft ellipsoids of varied contrast and sharpness, some with others inside them, over a faint ground."""
+    """Soft ellipsoids of varied contrast and sharpness, some with others inside them, over a faint ground.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     volume = np.full(grid.shape, rng.uniform(0, 0.4) * (rng.random() < 0.6), np.float32)
     if rng.random() < 0.5:
         volume += np.float32(rng.uniform(0, 0.15)) * np.abs(wander(grid, rng, log_uniform(rng, 2, 10)))

@@ -18,8 +18,23 @@ class Mixture:
     """The pattern that joins two of `patterns`, drawn anew each time."""
 
     patterns: Sequence[Pattern]
+    """Two of these are drawn."""
 
     def __call__(self, grid: Grid, rng: np.random.Generator) -> Floats:
+        """One mixture.
+
+        Parameters
+        ----------
+        grid
+            Of the volume.
+        rng
+            Whose state decides.
+
+        Returns
+        -------
+        Floats
+            (z, y, x), 0 to 1.
+        """
         first, second = rng.choice(len(self.patterns), 2, replace=False)
         one, other = (toned(self.patterns[i](grid, rng), rng) for i in (first, second))
         one, other = one * np.float32(rng.uniform(0.3, 1)), other * np.float32(rng.uniform(0.3, 1))

@@ -8,12 +8,38 @@ from pfitre_service.twin.families.grid import FIELD_OF_VIEW, Floats, Grid, log_u
 
 
 def confine(volume: Floats, rng: np.random.Generator) -> Floats:
-    """Cut a (z, y, x) volume to a random outline inside the field of view; outside it is 0."""
+    """Cuts a volume to a random outline inside the field of view; outside it is 0.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x), slices square.
+    rng
+        Of the outline.
+
+    Returns
+    -------
+    Floats
+        (z, y, x).
+    """
     return volume * outline(Grid.from_shape(volume.shape), rng)
 
 
 def outline(grid: Grid, rng: np.random.Generator) -> Floats:
-    """The share (z, y, x) of each voxel inside a random outline: a disc, an ellipse, a slab, or a lobed blob."""
+    """A random outline: a disc, an ellipse, a slab, or a lobed blob.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Of the outline.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), the share of each voxel inside.
+    """
     reach = FIELD_OF_VIEW * (1.0 if rng.random() < 0.4 else rng.uniform(0.55, 1))
     room = FIELD_OF_VIEW - reach
     away, towards = room * np.sqrt(rng.random()) * (rng.random() < 0.6), rng.uniform(0, 2 * np.pi)

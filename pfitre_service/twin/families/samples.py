@@ -15,14 +15,40 @@ _LEAST_DEPTH = 16
 
 
 def chip_slab(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The middle slices of a chip of 3 to 6 layers, lying as it always does: layers stacked along y."""
+    """The middle slices of a chip of 3 to 6 layers, lying as it always does: layers stacked along y.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x), slices square.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), relative attenuation, the densest 0.6 to 1, air 0.
+    """
     Grid.from_shape(shape)
     seed, layers = int(rng.integers(2**31)), int(rng.integers(3, 7))
     return settled(_middle(layered_chip(_deep(shape), seed=seed, layers=layers), shape[0]), rng)
 
 
 def particle_slab(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The middle slices of a battery particle."""
+    """The middle slices of a battery particle.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x), slices square.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (z, y, x), relative attenuation, the densest 0.6 to 1, air 0.
+    """
     Grid.from_shape(shape)
     return settled(_middle(battery_particle(_deep(shape), seed=int(rng.integers(2**31))), shape[0]), rng)
 

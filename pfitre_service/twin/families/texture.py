@@ -9,7 +9,20 @@ from pfitre_service.twin.families.grid import Floats, Grid, log_uniform
 
 
 def texture(grid: Grid, rng: np.random.Generator) -> Floats:
-    """A power-law field, 1 / f^a in two-dimensional terms with a from 0.8 to 2, as it is or put through a soft edge."""
+    """A power-law field, 1 / f^a in two-dimensional terms with a from 0.8 to 2, as it is or put through a soft edge.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     # A field in space needs half a power more than its cuts show for the same roughness.
     power = np.float32(-(rng.uniform(0.8, 2) + 0.5))
     stretch = log_uniform(rng, 1.2, 6) if rng.random() < 0.4 else 1.0
@@ -34,7 +47,20 @@ def texture(grid: Grid, rng: np.random.Generator) -> Floats:
 
 
 def porous(grid: Grid, rng: np.random.Generator) -> Floats:
-    """A sponge: a field of one wavelength (or two) cut at one or two levels into two or three phases."""
+    """A sponge: a field of one wavelength (or two) cut at one or two levels into two or three phases.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
+    """
     wavelength = max(log_uniform(rng, 0.025, 0.25), 4.5 * grid.voxel)
     stretch = log_uniform(rng, 1.2, 4) if rng.random() < 0.35 else 1.0
     field = band(grid, rng, wavelength, width=rng.uniform(0.1, 0.5), stretch=stretch)

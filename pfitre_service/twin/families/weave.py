@@ -11,6 +11,18 @@ def weave(grid: Grid, rng: np.random.Generator) -> Floats:
     """A laminate cut across its plies: weft yarns along z as ellipses, warp yarns winding between them.
 
     u runs along the plies and v across them; the frame is turned at random in the (y, x) plane.
+
+    Parameters
+    ----------
+    grid
+        Of the volume.
+    rng
+        Whose state decides.
+
+    Returns
+    -------
+    Floats
+        (z, y, x), 0 to about 1.
     """
     angle = rng.uniform(0, 2 * np.pi)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pfitre_service.model import Frame, Role, TomogramKey
+from pfitre_service.store.acquisition_writer import AcquisitionWriter, Appended
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.server.data_folder import ensure_api_key
 from pfitre_service.store.server.server import run_server
@@ -100,6 +101,21 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TomogramKey, int]]:
+    """Tomogram and number of frames of every call that stored some, in their order."""
+    calls: list[tuple[TomogramKey, int]] = []
+    append = AcquisitionWriter.append
+
+    def noted(self: AcquisitionWriter, frames: Sequence[Frame]) -> Appended:
+        done = append(self, frames)
+        calls.append((self.key, done.stored))
+        return done
+
+    monkeypatch.setattr(AcquisitionWriter, "append", noted)
+    return calls
 
 
 @pytest.fixture(scope="session", params=["beside the folder", "over HTTP"])

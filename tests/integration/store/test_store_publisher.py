@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from pfitre_service.engine.quality import Statement
+from pfitre_service.engine.assessment import Statement
 from pfitre_service.engine.volumes import AssessedVolumes
 from pfitre_service.model import Progress
 from pfitre_service.service.worker.publisher import Publisher, Status

@@ -6,12 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pfitre_service.config import load_settings
-from pfitre_service.demo.scans import HXN_DOCUMENTS, SHOWN, choose_scan
-from pfitre_service.demo.summary import psnr, sentences
+from pfitre_service.demo.shown_scans import HXN_DOCUMENTS, SHOWN, choose_scan
+from pfitre_service.demo.summary import sentences
 from pfitre_service.demo.watch import Watch
 from pfitre_service.errors import InputError, ServiceError
 from pfitre_service.model import TomogramKey
@@ -85,9 +84,3 @@ def test_each_tomogram_has_its_sentences_and_the_truth_is_told_where_it_is_known
 
 def test_no_volume_during_the_scan_is_no_number():
     assert sentences(told(seconds_to_first_volume=None))[1] == "final volume 2.0 s after the last one"
-
-
-def test_psnr_counts_from_the_range_of_the_truth():
-    truth = np.zeros((2, 3, 4), np.float32)
-    truth[0, 0, 0] = 2.0
-    assert psnr(truth + 0.02, truth) == pytest.approx(40.0)

@@ -6,12 +6,12 @@ from scipy import ndimage
 
 import pfitre_service
 from pfitre_service.config import Settings
-from pfitre_service.demo.summary import psnr
 from pfitre_service.engine.reconstruct import reconstruct
 from pfitre_service.errors import InputError, SettingsError
 from pfitre_service.model import HeldOut
 from pfitre_service.preprocess import PreprocessParameters
 from pfitre_service.recon.parameters import CalibrationParameters
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.twin.chip import layered_chip
 from pfitre_service.twin.imperfections import shift_columns
 from pfitre_service.twin.project import bin_volume, project
@@ -68,7 +68,10 @@ def chip():
 
 def registered_psnr(volume, truth):
     """The best over moves along the beam's cross direction: where a sample stands is nobody's to know."""
-    return max(psnr(ndimage.shift(volume, (0, 0, x), order=3), truth) for x in np.arange(-1, 1.01, 0.25))
+    return max(
+        float(psnr(ndimage.shift(volume, (0, 0, x), order=3), truth, region="volume"))
+        for x in np.arange(-1, 1.01, 0.25)
+    )
 
 
 def test_a_wrong_axis_and_jitter_cost_little(chip):

@@ -9,13 +9,13 @@ import torch
 from pfitre_service.bench.quality.cases import Case, Measurement, Scan, simulate
 from pfitre_service.bench.quality.methods import heldout
 from pfitre_service.bench.quality.parameters import QualityParameters
-from pfitre_service.bench.quality.similarity import psnr
 from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
 from pfitre_service.errors import InputError
 from pfitre_service.prior.architectures import load_network
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.quality.coverage import directional_coverage
+from pfitre_service.recon.quality.similarity import psnr
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.pfitre import PfitreSolver
 from pfitre_service.twin.families import HELD_BACK_FAMILIES
@@ -44,7 +44,7 @@ def reconstructed(measurement: Measurement, *, factor: float = 1.0, prior: str =
 
 
 def quality(volume, truth: torch.Tensor) -> float:
-    return float(psnr(torch.as_tensor(volume), truth).nanmean())
+    return float(psnr(torch.as_tensor(volume).clamp_min(0), truth).nanmean())
 
 
 def told(measurement: Measurement, turned_by: int) -> torch.Tensor:

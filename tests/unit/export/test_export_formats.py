@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 from pfitre_service.errors import InputError
-from pfitre_service.export.files import SUFFIXES, export_tomogram, format_of, slices_to_write
+from pfitre_service.export.files import SUFFIXES, chosen_format, export_tomogram, format_of, slices_to_write
 from pfitre_service.export.provenance import provenance
 from pfitre_service.export.tiff import write_tiff
 
@@ -199,5 +199,34 @@ def test_what_is_not_final_says_so_and_without_a_pixel_size_nothing_claims_one(t
 
 def test_the_format_is_told_by_the_end_of_the_path(tmp_path):
     names = {"a.nxs": "nexus", "a.h5": "nexus", "a.OME.zarr": "ome-zarr", "a.ome.zarr.zip": "ome-zarr", "a.tif": "tiff"}
+    names |= {"a.zarr": "ome-zarr", "NEW.H5": "nexus"}
     assert {name: format_of(tmp_path / name) for name in names} == names
-    assert format_of(tmp_path / "a.zarr") is None
+    assert {name: chosen_format(tmp_path / name, None, overwrite=False) for name in names} == names
+    assert format_of(tmp_path / "a.zip") is None
+
+
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "old.h5").touch()
+    (tmp_path / "folder.h5").mkdir()
+    for name, said in (
+        ("a.png", r"must end in one of \.h5"),
+        ("nowhere/a.h5", "does not exist"),
+        ("old.h5", "--overwrite"),
+    ):
+        with pytest.raises(InputError, match=said):
+            chosen_format(tmp_path / name, None, overwrite=False)
+    assert chosen_format(tmp_path / "old.h5", None, overwrite=True) == "nexus"
+    with pytest.raises(InputError, match="a folder that holds no Zarr group"):
+        chosen_format(tmp_path / "folder.h5", None, overwrite=True)
+
+
+def test_places_of_voxels_are_those_of_the_client_also_with_a_region_and_bins(tomogram, tmp_path):
+    """Rows 6 to 80 in pairs: the first slice lies between the detector's rows 6 and 7."""
+    parameters = {"preprocess": {"bin": 2, "rows": [6, 80]}}
+    binned = dataclasses.replace(tomogram, metadata={**tomogram.metadata, "parameters": parameters})
+    export_tomogram(binned, "nexus", tmp_path / "chip.h5")
+    with h5py.File(tmp_path / "chip.h5") as file:
+        data = file["entry/data"]
+        np.testing.assert_allclose(data["z"], (6.5 + 2 * np.arange(37)) * NM)
+        np.testing.assert_allclose(data["x"], 2 * NM * (np.arange(24) - 11.5))
+    assert provenance(binned)["voxel_size_nm"] == 2 * NM

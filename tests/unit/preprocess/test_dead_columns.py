@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pfitre_service.preprocess.plausibility import dead_columns
+from pfitre_service.preprocess.value_plausibility import dead_columns
 
 
 def scan(seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pfitre_service.bench.rings.rings import ring_strength, run
+from pfitre_service.bench.rings.benchmark import ring_strength, run
 from pfitre_service.errors import InputError
 from pfitre_service.model import FrameBatch, ScanGeometry
 from pfitre_service.preprocess import PreprocessParameters, References, StripeSearch, to_line_integrals

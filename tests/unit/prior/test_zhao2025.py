@@ -13,7 +13,6 @@ from pfitre_service.prior.zhao2025 import (
     ResidualDenseBlock,
     Zhao2025,
     destandardise,
-    slice_statistics,
     standardise,
 )
 
@@ -21,6 +20,13 @@ VGG11 = {0: (3, 64), 3: (64, 128), 6: (128, 256), 8: (256, 256)}
 VGG11 |= {11: (256, 512), 13: (512, 512), 16: (512, 512), 18: (512, 512)}
 DECODERS = {"center": (512, 512, 256), "dec5": (768, 512, 256), "dec4": (1024, 512, 128)}
 DECODERS |= {"dec3": (512, 256, 64), "dec2": (192, 128, 32)}
+
+
+def slice_statistics(slices):
+    """Mean and standard deviation of each slice as published: of the slice repeated in three channels with Bessel's
+    correction, that is of N pixels with N - 1/3 in the denominator. A constant slice has the deviation 1."""
+    spread, mean = torch.std_mean(slices, dim=(-2, -1), correction=1 / 3, keepdim=True)
+    return mean, torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 @pytest.fixture(autouse=True)

@@ -58,9 +58,9 @@ def test_an_unknown_setting_is_refused():
         TypeAdapter(TiledParameters).validate_python({"hots": "127.0.0.1"})
 
 
-def test_geometry_survives_the_way_through_metadata():
-    geometry = ScanGeometry(rows=4, columns=9, axis=3.75, size=12, pixel_size_nm=20.0)
-    assert layout.geometry_of(layout.geometry_document(geometry), None) == geometry
+def test_geometry_is_what_the_metadata_say():
+    document = {"rows": 4, "columns": 9, "axis": 3.75, "size": 12, "pixel_size_nm": 20.0}
+    assert layout.geometry_of(document, None) == ScanGeometry(**document)
 
 
 def test_geometry_is_unknown_until_metadata_or_a_frame_tells():

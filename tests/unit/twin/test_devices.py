@@ -12,9 +12,9 @@ from ophyd.utils.errors import UnknownStatusFailure
 from pfitre_service.errors import InputError
 from pfitre_service.twin.detector import Camera, FluorescenceDetector
 from pfitre_service.twin.devices import RotationStage, TomoDetector
+from pfitre_service.twin.image_sources import RecordedScan, SimulatedScan
 from pfitre_service.twin.project import FineVolume, project
 from pfitre_service.twin.recordings import Recording, cu23
-from pfitre_service.twin.sources import RecordedScan, SimulatedScan
 
 VOLUME = np.random.default_rng(0).random((8, 32, 32), np.float32) * np.float32(0.02)
 

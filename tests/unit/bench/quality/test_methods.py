@@ -19,13 +19,13 @@ from pfitre_service.bench.quality.methods import (
     tuned_total_variation,
 )
 from pfitre_service.bench.quality.parameters import QualityParameters
-from pfitre_service.bench.quality.similarity import psnr, ssim
 from pfitre_service.prior.architectures import build
 from pfitre_service.prior.network_prior import NetworkPrior
 from pfitre_service.prior.parameters import TvParameters
 from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
+from pfitre_service.recon.quality.similarity import psnr, ssim
 from pfitre_service.recon.solvers.admm import IncrementalAdmm, data_step
 
 PARAMETERS = AdmmParameters(max_iterations=4)
