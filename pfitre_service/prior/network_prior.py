@@ -10,12 +10,6 @@ from torch import Tensor, nn
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.prior.orientation import View, describe, neighbours
 
-_PIXELS_AT_ONCE = 2**19
-"""Pixels of one call of the network: its activations take about two kilobytes each."""
-_TILE = 1536
-"""Wider slices go through the network in tiles of this width."""
-_OVERLAP = 192
-"""Pixels that neighbouring tiles share; the answer goes over from one to the other across them."""
 _REACH = 6.0
 """Values are cut here, in units of the scale, before the network sees them: a hot voxel stays a hot voxel."""
 
@@ -31,13 +25,30 @@ class NetworkPrior:
         Of its weights.
     reduced_precision
         Whether it may compute in bfloat16 where the hardware does.
+    pixels_at_once
+        Of one call of the network, whose activations take about two kilobytes each; one slice at least.
+    tile
+        Width in pixels; wider slices go through the network in tiles of this width at most.
+    overlap
+        Pixels that neighbouring tiles share; the answer goes over from one to the other across them.
     """
 
     directions = DIRECTIONS
 
-    def __init__(self, network: nn.Module, name: str, *, reduced_precision: bool = True) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        *,
+        reduced_precision: bool = True,
+        pixels_at_once: int = 2**19,
+        tile: int = 1536,
+        overlap: int = 192,
+    ) -> None:
         self.network = network.eval()
         self.reduced_precision = reduced_precision
+        self.pixels_at_once = pixels_at_once
+        self.tile, self.overlap = tile, overlap
         self.name = name
         self.physics: Tensor | None = None
         self.smooth: Tensor | None = None
@@ -77,7 +88,7 @@ class NetworkPrior:
             return v.clamp_min(0.0)
         view, coverage = describe(self.coverage)
         result = torch.empty_like(v)
-        slab = max(1, _PIXELS_AT_ONCE // (v.shape[-1] * v.shape[-2]))
+        slab = max(1, self.pixels_at_once // (v.shape[-1] * v.shape[-2]))
         with torch.inference_mode():
             for first in range(0, len(v), slab):
                 last = min(first + slab, len(v))
@@ -98,8 +109,8 @@ class NetworkPrior:
         turned = view.of(pictures)
         height, width = turned.shape[-2:]
         total, weight = turned.new_zeros(len(turned), height, width), turned.new_zeros(height, width)
-        for top, ramp_y in _tiles(height, turned.device):
-            for left, ramp_x in _tiles(width, turned.device):
+        for top, ramp_y in self._tiles(height, turned.device):
+            for left, ramp_x in self._tiles(width, turned.device):
                 inside = (slice(top, top + len(ramp_y)), slice(left, left + len(ramp_x)))
                 tile = turned[(..., *inside)].contiguous(memory_format=torch.channels_last)
                 ramp = ramp_y[:, None] * ramp_x
@@ -109,18 +120,17 @@ class NetworkPrior:
                 weight[inside] += ramp
         return view.back(total / weight)
 
-
-def _tiles(length: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """Where each tile begins along one axis, and the weight of its pixels, rising and falling over the overlap."""
-    if length <= _TILE:
-        yield 0, torch.ones(length, device=device)
-        return
-    count = -(-(length - _OVERLAP) // (_TILE - _OVERLAP))
-    tile = -(-(length + (count - 1) * _OVERLAP) // count)
-    distance = torch.arange(tile, device=device)
-    ramp = (torch.minimum(distance, distance.flip(0)) + 1).div(_OVERLAP).clamp(max=1.0)
-    for index in range(count):
-        yield min(index * (tile - _OVERLAP), length - tile), ramp
+    def _tiles(self, length: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+        """Where each tile begins along one axis, and the weight of its pixels, rising and falling over the overlap."""
+        if length <= self.tile:
+            yield 0, torch.ones(length, device=device)
+            return
+        count = -(-(length - self.overlap) // (self.tile - self.overlap))
+        tile = -(-(length + (count - 1) * self.overlap) // count)
+        distance = torch.arange(tile, device=device)
+        ramp = (torch.minimum(distance, distance.flip(0)) + 1).div(self.overlap).clamp(max=1.0)
+        for index in range(count):
+            yield min(index * (tile - self.overlap), length - tile), ramp
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

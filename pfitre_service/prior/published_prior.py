@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from pfitre_service.prior.zhao2025 import destandardise, standardise
 
-_PIXELS_AT_ONCE = 2**17
-
 
 class PublishedPrior:
     """Each slice through `Zhao2025`, standardised by the mean and spread of the whole volume.
@@ -21,13 +19,16 @@ class PublishedPrior:
         `Zhao2025` with its weights.
     name
         Of its weights.
+    pixels_at_once
+        Of one call of the network, whose activations bound its memory; one slice at least.
     """
 
     directions = 1
 
-    def __init__(self, network: nn.Module, name: str) -> None:
+    def __init__(self, network: nn.Module, name: str, *, pixels_at_once: int = 2**17) -> None:
         self.network = network.eval()
         self.name = name
+        self.pixels_at_once = pixels_at_once
 
     def observe(self, physics: Tensor, smooth: Tensor, coverage: Tensor) -> None:
         """Nothing: this network was trained for one kind of wedge and is told of none.
@@ -59,7 +60,7 @@ class PublishedPrior:
         mean = positive.mean().reshape(1, 1, 1)
         spread = positive.std().clamp_min(1e-6 * scale).reshape(1, 1, 1)
         result = torch.empty_like(v)
-        slab = max(1, _PIXELS_AT_ONCE // (v.shape[-1] * v.shape[-2]))
+        slab = max(1, self.pixels_at_once // (v.shape[-1] * v.shape[-2]))
         with torch.inference_mode():
             for first in range(0, len(v), slab):
                 answer = self.network(standardise(positive[first : first + slab], mean, spread))

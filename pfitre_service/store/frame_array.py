@@ -50,7 +50,8 @@ class FrameArray(Protocol):
     dtype: np.dtype[Any]
 
     def write(self, images: Sequence[NDArray[Any]], first: int) -> None:
-        """Store `images`, each of the array's shape and dtype, as frames `first` and following; the array ends there.
+        """Store `images`, each of the array's shape and dtype, as frames `first` and following. What lay beyond them
+        counts no more, and may be gone: the array is as long as they need at least.
 
         Raises StoreUnavailableError when it cannot be done now.
         """

@@ -32,6 +32,8 @@ class ResultArray:
     """Slices of each slab, from the first."""
     revision: int
     """Of the progress row that it belongs to."""
+    answer_bytes: int = ANSWER_BYTES
+    """What one request asks for, at most; one slice at least."""
 
     @property
     def slabs(self) -> list[tuple[int, int]]:
@@ -59,7 +61,7 @@ class ResultArray:
             There are fewer.
         """
         result = np.empty((stop - first, *self.shape[1:]), np.float32)
-        depth = max(1, ANSWER_BYTES // (4 * math.prod(self.shape[1:])))
+        depth = max(1, self.answer_bytes // (4 * math.prod(self.shape[1:])))
         for start in range(first, stop, depth):
             end = min(start + depth, stop)
             result[start - first : end - first] = nodes.read_rows_of_array(

@@ -20,8 +20,6 @@ from pfitre_service.training.samples import Sample, make_sample
 
 _AHEAD = 2
 """Samples that wait, or are being made, for each process; and as many again."""
-_BLOCK = 8
-"""Samples that lie between two lessons on the same one."""
 _NICENESS = 10
 
 
@@ -29,7 +27,7 @@ class SampleStream:
     """Samples of a recipe, lesson `first` and the following; the same ones for any number of `workers`. 0 makes them in
     place.
 
-    Samples come in blocks of `_BLOCK`, each block `Recipe.lessons` times over. A context: its processes end with it.
+    Samples come in blocks of `block`, each block `Recipe.lessons` times over. A context: its processes end with it.
 
     Parameters
     ----------
@@ -41,12 +39,15 @@ class SampleStream:
         Number of the first lesson.
     workers
         Processes that make samples; 0 makes them in place.
+    block
+        Samples of a block.
     """
 
-    def __init__(self, recipe: Recipe, families: tuple[str, ...], *, first: int, workers: int) -> None:
+    def __init__(self, recipe: Recipe, families: tuple[str, ...], *, first: int, workers: int, block: int = 8) -> None:
         self.recipe = recipe
         self.families = families
         self.workers = workers
+        self.block = block
         self._lesson = first
         self._samples: dict[int, Future[Sample]] = {}
         """By number: those being made, and those that will be learnt from again."""
@@ -85,19 +86,19 @@ class SampleStream:
                 f"one of {self.workers} processes that make training samples died, most likely for want of memory: "
                 "close other programs or ask for fewer workers, and resume the training"
             ) from error
-        if self._number(lesson + _BLOCK) != number:
+        if self._number(lesson + self.block) != number:
             del self._samples[number]
         return sample
 
     @property
     def _ahead(self) -> int:
         """Lessons for which samples are made ahead: over a block that is learnt again, and on."""
-        return 0 if self._pool is None else _BLOCK * (self.recipe.lessons - 1) + _AHEAD * self.workers + 2
+        return 0 if self._pool is None else self.block * (self.recipe.lessons - 1) + _AHEAD * self.workers + 2
 
     def _number(self, lesson: int) -> int:
         """Of the sample of a lesson."""
-        block, place = divmod(lesson, _BLOCK * self.recipe.lessons)
-        return block * _BLOCK + place % _BLOCK
+        block, place = divmod(lesson, self.block * self.recipe.lessons)
+        return block * self.block + place % self.block
 
     def _order(self, number: int) -> None:
         if number in self._samples:

@@ -148,24 +148,6 @@ def tomography() -> Callable[[int], Any]:
     return lambda points: bp.scan([camera], theta, 0, points - 1, points)
 
 
-def test_a_scan_reaches_the_assembler_whole(proxy, receiver, engine, tomography):
-    source = ZmqSource(proxy.out_address)
-    with listening(source, receiver), publishing(proxy, receiver) as publisher:
-        engine.subscribe(publisher)
-        engine(tomography(25))
-        assert receiver.wait(lambda: len(receiver.closed()) == 1)
-
-    (closed,) = receiver.closed()
-    assert (closed.exit_status, closed.counts.projections, closed.counts.missing) == ("success", 25, {})
-    assert all((frame.image == frame.angle).all() for frame in receiver.frames())
-    assert [frame.angle for frame in receiver.frames()] == list(range(25))
-    counts = source.counts
-    assert counts.documents == counts.messages >= 29
-    assert (counts.decode_failures, counts.unknown_names, counts.handler_failures) == (0, 0, 0)
-    assert counts.last_message_time is not None
-    assert counts.bytes > 25 * 8 * 12 * 8
-
-
 def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(proxy, receiver, engine, tomography, tmp_path):
     proof = tmp_path / "proof"
     source = ZmqSource(proxy.out_address, max_message_bytes=1 << 20)
@@ -189,6 +171,7 @@ def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(proxy, 
     counts = source.counts
     assert (counts.decode_failures, counts.unknown_names) == (5, 1)
     assert (counts.handler_failures, counts.foreign_values) == (1, 1)
+    assert counts.bytes > 1 << 21
     assert receiver.assembler.counts.malformed == 1
 
 
@@ -261,30 +244,6 @@ def test_a_prefix_picks_its_publisher_among_two(proxy, receiver):
         assert receiver.wait(lambda: "probe-ours" in receiver.seen)
     assert "probe-theirs" not in receiver.seen
     assert all(uid.startswith("probe") for uid in receiver.seen)
-
-
-def test_idle_is_called_while_messages_wait(proxy, receiver):
-    source = ZmqSource(proxy.out_address)
-    calls: list[int] = []
-
-    def idle() -> None:
-        calls.append(len(receiver.seen))
-        raise ZeroDivisionError("an idle function that fails")
-
-    def slow(name: str, document: dict[str, Any]) -> None:
-        threading.Event().wait(0.01)
-        receiver.handle(name, document)
-
-    with (
-        in_thread("source", lambda stop: source.run(slow, stop, idle)),
-        publishing(proxy, receiver) as publisher,
-    ):
-        for number in range(50):
-            publisher("event", {"uid": f"probe-burst-{number}"})
-        assert receiver.wait(lambda: "probe-burst-49" in receiver.seen)
-    first, last = receiver.seen.index("probe-burst-0"), receiver.seen.index("probe-burst-49")
-    assert sum(first < seen < last for seen in calls) >= 3
-    assert source.counts.handler_failures == len(calls)
 
 
 def test_a_burst_larger_than_the_usual_mark_arrives_whole(proxy, receiver):

@@ -28,8 +28,6 @@ from pfitre_service.bench.stream.detectors import stamp
 from pfitre_service.bench.stream.paced_run import Sent, publish
 from pfitre_service.errors import ServiceError
 
-_BYTES = 1 << 30
-
 _LOOK_S = 0.5  # each costs the catalogue 30 ms of its time
 _HEARD_S = 30.0
 _STALLED_S = 30.0
@@ -174,10 +172,10 @@ def count_wrong(service: RunningService, run_uid: str, stored: int) -> int:
     return wrong
 
 
-def bare_write(path: Path, shape: tuple[int, int], frames: int) -> dict[str, float]:
-    """`frames` uint16 images of `shape`, 1 GiB of them at most, written to a file one by one, and synced."""
+def bare_write(path: Path, shape: tuple[int, int], frames: int, *, most_bytes: int = 1 << 30) -> dict[str, float]:
+    """`frames` uint16 images of `shape`, `most_bytes` of them at most, written to a file one by one, and synced."""
     frame = np.random.default_rng(0).integers(0, 1 << 16, shape, np.uint16)
-    count = max(1, min(frames, _BYTES // frame.nbytes))
+    count = max(1, min(frames, most_bytes // frame.nbytes))
     begin, cpu = time.perf_counter(), time.process_time()
     with path.open("wb", buffering=0) as file:
         for _ in range(count):

@@ -13,6 +13,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 
 from pfitre_service.errors import InputError, StoreUnavailableError
 from pfitre_service.ingest.sources.tiled_subscriptions import NodeSubscriptions, Path
@@ -24,10 +27,7 @@ logger = logging.getLogger(__name__)
 _NEWEST = 10
 """So many of the newest runs are looked at for new ones and, at the start, for those that have not ended."""
 _RETRY_S = 0.5
-_POLL_S = 0.5
-"""Between looks at what is not told of by a stream."""
-_SAFETY_S = 10.0
-"""Between looks at what is."""
+_ANSWER_S = 3.0
 _GAP_S = 0.05
 _AGAIN_S, _SETTLED_S = 0.2, 1.0
 """Tiled tells of a table's rows before it stores them: it is looked at again until nothing was told for so long."""
@@ -126,11 +126,14 @@ class LiveRuns:
         Address of the catalogue.
     readable
         As `RunFollower` has it.
+    poll_s, safety_s
+        Seconds between looks at what no stream tells of, and at what one does.
     """
 
-    def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
+    def __init__(self, uri: str, readable: Callable[[str], bool], *, poll_s: float, safety_s: float) -> None:
         self._uri = uri
         self._readable = readable
+        self._poll_s, self._safety_s = poll_s, safety_s
         self._node: Any = None
         self._news: NodeSubscriptions | None = None
         self._known: set[str] | None = None
@@ -144,14 +147,15 @@ class LiveRuns:
         if news is None:
             return
         self._tell_how(news.is_live(path))
-        if is_due(news.latest_of(path), self._looked_at, time.monotonic(), told=news.is_live(path)):
+        if is_due(news.latest_of(path), self._looked_at, time.monotonic(), every_s=self._pause(news.is_live(path))):
             self._looked_at = time.monotonic()
+            check_answers(self._uri)
             self._find_runs()
         for uid, follower in list(self._followed.items()):
             # That a run has stopped is told by the catalogue.
             latest = max(news.latest(follower.path), news.latest_of(path))
-            told = news.is_live(path) and news.all_live(follower.path)
-            if not is_due(latest, follower.looked_at, time.monotonic(), told=told):
+            pause = self._pause(news.is_live(path) and news.all_live(follower.path))
+            if not is_due(latest, follower.looked_at, time.monotonic(), every_s=pause):
                 continue
             follower.looked_at = time.monotonic()
             yield from follower.new_documents()
@@ -161,6 +165,10 @@ class LiveRuns:
             elif news.is_live(path):  # a server that streams
                 for node in follower.told_by:
                     news.listen(node)
+
+    def _pause(self, told: bool) -> float:
+        """Seconds between looks at something, by whether all that may change of it is told of now."""
+        return self._safety_s if told else self._poll_s
 
     def close(self) -> None:
         """Ends the connections."""
@@ -175,6 +183,7 @@ class LiveRuns:
             if time.monotonic() - self._tried_at < _RETRY_S:
                 return None, ()
             self._tried_at = time.monotonic()
+            check_answers(self._uri)
             self._node = StoredRuns.at(self._uri).catalogue
             context = self._node.context
             self._news = NodeSubscriptions(str(context.api_uri), context.api_key)
@@ -194,12 +203,30 @@ class LiveRuns:
 
     def _tell_how(self, streams: bool) -> None:
         if streams != self._streams:
-            how = "its stream tells" if streams else f"without a stream, looked at every {_POLL_S:g} s"
+            how = "its stream tells" if streams else f"without a stream, looked at every {self._poll_s:g} s"
             logger.info("following %s: %s", self._uri.partition("?")[0], how)
         self._streams = streams
 
 
-def is_due(news: float, looked_at: float, now: float, *, told: bool) -> bool:
+def check_answers(uri: str) -> None:
+    """Asks whether a server is there, once: Tiled's client would try for half a minute, in which nobody could tell the
+    source to stop, nor it that it lives.
+
+    Parameters
+    ----------
+    uri
+        Address of the catalogue.
+
+    Raises
+    ------
+    StoreUnavailableError
+        No server answers at once.
+    """
+    address = urlsplit(uri)
+    reached(lambda: httpx.get(f"{address.scheme}://{address.netloc}/", timeout=_ANSWER_S), uri)
+
+
+def is_due(news: float, looked_at: float, now: float, *, every_s: float) -> bool:
     """Whether it is time for another look, in seconds of one clock.
 
     Parameters
@@ -210,8 +237,8 @@ def is_due(news: float, looked_at: float, now: float, *, told: bool) -> bool:
         When the last look began.
     now
         The time.
-    told
-        Whether all that may change is told of now.
+    every_s
+        How long, without news, until the next look.
 
     Returns
     -------
@@ -219,7 +246,7 @@ def is_due(news: float, looked_at: float, now: float, *, told: bool) -> bool:
         True where it is.
     """
     since = now - looked_at
-    if since >= (_SAFETY_S if told else _POLL_S):
+    if since >= every_s:
         return True
     if news >= looked_at:
         return since >= _GAP_S

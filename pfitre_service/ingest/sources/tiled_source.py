@@ -30,11 +30,16 @@ class TiledSource:
         Address of the catalogue.
     readable
         Whether a file at this path is announced as one; others are read through Tiled.
+    poll_s, safety_s
+        Seconds between looks at what no stream tells of, and at what one does.
     """
 
-    def __init__(self, uri: str, readable: Callable[[str], bool]) -> None:
+    def __init__(
+        self, uri: str, readable: Callable[[str], bool], *, poll_s: float = 0.5, safety_s: float = 10.0
+    ) -> None:
         self._uri = uri
         self._readable = readable
+        self._poll_s, self._safety_s = poll_s, safety_s
         self._monitor = SourceMonitor(uri.partition("?")[0])
         self._monitor.waits_for = f"no Tiled catalogue at {self._monitor.address} yet"
 
@@ -57,7 +62,7 @@ class TiledSource:
         """
         from pfitre_service.ingest.sources.tiled_runs import LiveRuns  # the Tiled client: two seconds
 
-        runs = LiveRuns(self._uri, self._readable)
+        runs = LiveRuns(self._uri, self._readable, poll_s=self._poll_s, safety_s=self._safety_s)
         try:
             while not stop.is_set():
                 self._look(runs, handle, stop, idle)

@@ -17,7 +17,6 @@ from pfitre_service.errors import StoreError
 CATALOG, TABLES = "catalog.db", "tables.db"
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
-_LOOK_S = 1.0
 _TABLES_KNOWN = "select count(*) from assets where data_uri like 'sqlite:%'"
 
 
@@ -44,13 +43,14 @@ def check_databases(data_dir: Path) -> None:
 
 
 class DatabaseWatch:
-    """Looks, about once a second, whether the files that a running server has open are still there and as long as they
-    say. Not safe to share between threads; `problem` may be read by any."""
+    """Looks, once in `every_s` seconds, whether the files that a running server has open are still there and as long as
+    they say. Not safe to share between threads; `problem` may be read by any."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, every_s: float = 1.0) -> None:
         self.problem = ""
         """What is wrong, and what to do; empty while all is well."""
         self._files = [_Watched(data_dir / name) for name in (CATALOG, TABLES)]
+        self._every_s = every_s
         self._next = 0.0
         self.look()
 
@@ -58,7 +58,7 @@ class DatabaseWatch:
         """Cheap to call often."""
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _LOOK_S
+            self._next = now + self._every_s
             self.problem = next(filter(None, [file.look() for file in self._files]), "")
 
 

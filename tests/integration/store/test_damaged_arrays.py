@@ -151,7 +151,7 @@ def old_form(folder, shape):
 
 
 @pytest.fixture
-def made_before(server, key, make_frames):
+def made_before(server, wire, key, make_frames):
     """Catalogue, and the chunk files of a tomogram that an earlier version made: five frames in two files."""
     with server.catalog() as beside:
         beside.create(key, {})
@@ -160,18 +160,18 @@ def made_before(server, key, make_frames):
         old_form(folder_of(server, key), (6, 10))
         for path in chunk_files(folder_of(server, key)):
             path.unlink()
-        array = open_frames(beside._wire, key, "projection", server.data_dir)
+        array = open_frames(wire, key, "projection", server.data_dir)
         assert isinstance(array, LocalFrames)
         array.write([frame.image for frame in make_frames(1)], 0)
         assert beside.acquisition_writer(key).append(make_frames(5)).stored == 4
         yield beside, chunk_files(folder_of(server, key))
 
 
-def test_frames_without_checksums_are_read_and_continued_as_before(made_before, server, key, make_frames):
+def test_frames_without_checksums_are_read_and_continued_as_before(made_before, server, wire, key, make_frames):
     catalog, files = made_before
     assert [path.stat().st_size for path in files] == [3 * 120, 3 * 120]
     assert not zarr.open_array(folder_of(server, key), mode="r").compressors
-    assert nodes.get_node(catalog._wire, layout.node_path(key, "projections")).chunks[0] == (3, 2)
+    assert nodes.get_node(wire, layout.node_path(key, "projections")).chunks[0] == (3, 2)
     catalog.acquisition_writer(key).append(make_frames(1, first=6))
     with server.catalog(beside=False) as remote:
         for one in (catalog, remote):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import zarr
 
 from pfitre_service.errors import StoreError, StoreUnavailableError
 from pfitre_service.model import TomogramKey
-from pfitre_service.store import frame_array, layout
+from pfitre_service.store import layout
 from pfitre_service.store.frame_array import LocalFrames, RemoteFrames, open_frames
 from pfitre_service.store.tiled_http import nodes
+from pfitre_service.store.tiled_http.connection import TiledHttp
 
 
 @pytest.fixture
@@ -28,10 +30,13 @@ def remote(server):
         yield catalog
 
 
+THREE_A_CHUNK = (1024, 640)
+"""(row, column) of uint16 frames of which three fit into what Tiled is told that a chunk is, and four do not."""
+
+
 @pytest.fixture
-def three_a_chunk(monkeypatch):
-    """Tiled is told that a chunk holds three of the frames that `make_frames` makes."""
-    monkeypatch.setattr(frame_array, "_CHUNK_BYTES", 3 * 6 * 10 * 2)
+def make_large(make_frames):
+    return partial(make_frames, shape=THREE_A_CHUNK)
 
 
 def folder_of(server, key):
@@ -42,27 +47,25 @@ def numbers(reader, start=0):
     return [int(image[0, 0]) for batch in reader.batches("projection", start) for image in batch.images]
 
 
-@pytest.mark.usefixtures("three_a_chunk")
-def test_both_ways_read_what_the_other_one_wrote_into_the_same_chunks(beside, remote, key, make_frames):
+def test_both_ways_read_what_the_other_one_wrote_into_the_same_chunks(beside, remote, key, make_large):
     beside.create(key, {})
-    beside.acquisition_writer(key).append(make_frames(4))
-    remote.acquisition_writer(key).append(make_frames(4, first=5))
-    beside.acquisition_writer(key).append(make_frames(2, first=9))
+    beside.acquisition_writer(key).append(make_large(4))
+    remote.acquisition_writer(key).append(make_large(4, first=5))
+    beside.acquisition_writer(key).append(make_large(2, first=9))
     for catalog in (beside, remote):
         assert numbers(catalog.reader(key)) == list(range(1, 11))
 
 
-@pytest.mark.usefixtures("three_a_chunk")
-def test_tiled_knows_the_length_and_the_chunks_of_what_was_written_beside_it(server, beside, key, make_frames):
+def test_tiled_knows_the_length_and_the_chunks_of_what_was_written_beside_it(server, wire, beside, key, make_large):
     beside.create(key, {})
     writer = beside.acquisition_writer(key)
     for first in (1, 3, 4):
-        writer.append(make_frames(2 if first == 1 else 1, first=first))
-    node = nodes.get_node(beside._wire, layout.node_path(key, "projections"))
-    assert node.shape == (4, 6, 10)
-    assert node.chunks == ((3, 1), (6,), (10,))
+        writer.append(make_large(2 if first == 1 else 1, first=first))
+    node = nodes.get_node(wire, layout.node_path(key, "projections"))
+    assert node.shape == (4, *THREE_A_CHUNK)
+    assert node.chunks == ((3, 1), (1024,), (640,))
     array = zarr.open_array(str(folder_of(server, key)), mode="r")
-    assert (array.shape, array.chunks) == ((4, 6, 10), (1, 6, 10))
+    assert (array.shape, array.chunks) == ((4, *THREE_A_CHUNK), (1, *THREE_A_CHUNK))
     assert [int(frame[0, 0]) for frame in array] == [1, 2, 3, 4]
 
 
@@ -92,7 +95,6 @@ def test_subscribers_of_tiled_are_told_which_frames_are_new(server, beside, key,
     assert told[-1] == (1, 3, 4)
 
 
-@pytest.mark.usefixtures("three_a_chunk")
 def test_a_frame_that_has_a_row_is_never_read_half_written(server, beside, key, make_frames):
     beside.create(key, {})
     failures: list[object] = []
@@ -119,40 +121,39 @@ def test_a_frame_that_has_a_row_is_never_read_half_written(server, beside, key, 
     assert failures == []
 
 
-@pytest.mark.usefixtures("three_a_chunk")
-def test_after_a_crash_before_the_rows_the_frames_without_rows_are_overwritten(beside, key, make_frames):
+def test_after_a_crash_before_the_rows_the_frames_without_rows_are_overwritten(server, wire, beside, key, make_large):
     beside.create(key, {})
-    beside.acquisition_writer(key).append(make_frames(2))
-    array = open_frames(beside._wire, key, "projection", beside._data_dir)
-    array.write([np.full((6, 10), 99, np.uint16)] * 7, 2)
+    beside.acquisition_writer(key).append(make_large(2))
+    array = open_frames(wire, key, "projection", server.data_dir)
+    array.write([np.full(THREE_A_CHUNK, 99, np.uint16)] * 7, 2)
     assert numbers(beside.reader(key)) == [1, 2]
-    beside.acquisition_writer(key).append(make_frames(3, first=3))
+    beside.acquisition_writer(key).append(make_large(3, first=3))
     assert numbers(beside.reader(key)) == [1, 2, 3, 4, 5]
-    assert nodes.get_node(beside._wire, layout.node_path(key, "projections")).shape[0] == 5
+    assert nodes.get_node(wire, layout.node_path(key, "projections")).shape[0] == 5
 
 
-def test_an_array_with_compressed_chunks_is_left_to_tiled(beside, remote, key, make_frames):
+def test_an_array_with_compressed_chunks_is_left_to_tiled(server, wire, beside, remote, key, make_frames):
     beside.create(key, {})
     remote.acquisition_writer(key).append(make_frames(2))
-    assert isinstance(open_frames(beside._wire, key, "projection", beside._data_dir), RemoteFrames)
+    assert isinstance(open_frames(wire, key, "projection", server.data_dir), RemoteFrames)
     beside.acquisition_writer(key).append(make_frames(2, first=3))
     assert numbers(beside.reader(key)) == [1, 2, 3, 4]
 
 
-def test_another_folder_than_the_servers_is_left_alone(server, beside, key, make_frames, tmp_path):
+def test_another_folder_than_the_servers_is_left_alone(server, wire, beside, key, make_frames, tmp_path):
     beside.create(key, {})
     beside.acquisition_writer(key).append(make_frames(1))
     shutil.copytree(server.data_dir / "data", tmp_path / "data")
-    assert isinstance(open_frames(beside._wire, key, "projection", tmp_path), RemoteFrames)
-    assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), LocalFrames)
+    assert isinstance(open_frames(wire, key, "projection", tmp_path), RemoteFrames)
+    assert isinstance(open_frames(wire, key, "projection", server.data_dir), LocalFrames)
 
 
-def test_a_link_out_of_the_data_folder_is_not_followed(beside, key, make_frames, server, tmp_path):
+def test_a_link_out_of_the_data_folder_is_not_followed(server, wire, beside, key, make_frames, tmp_path):
     beside.create(key, {})
     beside.acquisition_writer(key).append(make_frames(1))
     outside = folder_of(server, key).rename(tmp_path / "outside")
     folder_of(server, key).symlink_to(outside)
-    assert isinstance(open_frames(beside._wire, key, "projection", server.data_dir), RemoteFrames)
+    assert isinstance(open_frames(wire, key, "projection", server.data_dir), RemoteFrames)
 
 
 def test_a_folder_that_cannot_be_written_is_waited_for(beside, key, make_frames, server):
@@ -180,10 +181,19 @@ def test_an_array_whose_folder_is_gone_is_not_made_again_elsewhere(beside, key, 
     assert writer.append(make_frames(1, first=2)).stored == 1
 
 
-def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server, catalog, make_frames, monkeypatch):
+PARTITION = 1000
+"""Rows after which the next batch begins a partition of its own (docs/reference/catalogue.md)."""
+
+
+@pytest.fixture
+def make_pixels(make_frames):
+    """Frames of one pixel: many rows, few bytes."""
+    return partial(make_frames, shape=(1, 1))
+
+
+def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server, catalog, make_pixels, monkeypatch):
     from tiled.client import from_uri
 
-    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
     key = TomogramKey(f"partitions-{id(catalog)}")
     catalog.create(key, {})
     reader, writer = catalog.reader(key), catalog.acquisition_writer(key)
@@ -196,45 +206,45 @@ def test_rows_are_read_once_and_lie_in_partitions_that_plain_clients_see(server,
         return table
 
     monkeypatch.setattr(nodes, "read_table", counted)
-    for first, count in ((1, 3), (4, 1), (5, 2), (7, 9), (16, 1), (17, 3)):
-        writer.append(make_frames(count, first=first))
+    for first, count in ((1, 3), (4, PARTITION - 4), (PARTITION, 2), (PARTITION + 2, 9), (PARTITION + 11, 3)):
+        writer.append(make_pixels(count, first=first))
         assert list(reader.angles()) == list(range(1, first + count))
-    assert max(read[1:]) <= 9 + 4
-    assert list(catalog.reader(key).angles()) == list(range(1, 20))
-    assert catalog.acquisition_writer(key).append(make_frames(20)).stored == 1
+        if first < PARTITION:
+            read.clear()
+    assert sum(read) <= (PARTITION + 1) + 9 + 12
+    assert list(catalog.reader(key).angles()) == list(range(1, PARTITION + 14))
+    assert catalog.acquisition_writer(key).append(make_pixels(PARTITION + 14)).stored == 1
     client = from_uri(server.url, api_key=server.api_key)
-    assert list(client["tomograms", key.id, "frames"].read()["angle"]) == list(range(1, 21))
+    assert list(client["tomograms", key.id, "frames"].read()["angle"]) == list(range(1, PARTITION + 15))
     client.context.close()
 
 
-@pytest.mark.parametrize("stored", [4, 9])
-def test_a_new_writer_begins_a_partition_that_plain_clients_know_of(stored, beside, key, make_frames, monkeypatch):
-    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
+@pytest.mark.parametrize("stored", [PARTITION, 2 * PARTITION + 1])
+def test_a_new_writer_begins_a_partition_that_plain_clients_know_of(stored, wire, beside, key, make_pixels):
     beside.create(key, {})
-    beside.acquisition_writer(key).append(make_frames(stored))  # all in the first partition, which is full now
-    beside.acquisition_writer(key).append(make_frames(2, first=stored + 1))
-    frames = nodes.get_node(beside._wire, layout.node_path(key, "frames"))
-    assert frames.structure["npartitions"] == stored // 4 + 1
+    beside.acquisition_writer(key).append(make_pixels(stored))  # all in the first partition, which is full now
+    beside.acquisition_writer(key).append(make_pixels(2, first=stored + 1))
+    frames = nodes.get_node(wire, layout.node_path(key, "frames"))
+    assert frames.structure["npartitions"] == stored // PARTITION + 1
     assert len(beside.reader(key).frame_ids()) == stored + 2
-    assert beside.acquisition_writer(key).append(make_frames(stored + 2)).duplicates == stored + 2
+    assert beside.acquisition_writer(key).append(make_pixels(stored + 2)).duplicates == stored + 2
 
 
 def test_a_key_that_may_not_announce_partitions_stores_all_rows_and_says_what_is_not_seen(
-    remote, key, make_frames, monkeypatch, caplog
+    remote, key, make_pixels, monkeypatch, caplog
 ):
-    monkeypatch.setattr(layout, "_PARTITION_ROWS", 4)
     remote.create(key, {})
-    send = remote._wire.send_json
+    send = TiledHttp.send_json
 
-    def without_the_scope(method, path, *arguments):
+    def without_the_scope(wire, method, path, *arguments):
         if path.startswith("data_source/"):
             raise StoreError(f"Tiled answered 403 to {method} {path}: Not enough permissions")
-        send(method, path, *arguments)
+        send(wire, method, path, *arguments)
 
-    monkeypatch.setattr(remote._wire, "send_json", without_the_scope)
+    monkeypatch.setattr(TiledHttp, "send_json", without_the_scope)
     writer = remote.acquisition_writer(key)
-    for first in range(1, 11, 2):
-        writer.append(make_frames(2, first=first))
-    assert numbers(remote.reader(key)) == list(range(1, 11))
-    assert len(remote.reader(key).frame_ids()) == 10
-    assert caplog.text.count("will not see all rows") == 2
+    for first, count in ((1, PARTITION), (PARTITION + 1, 2), (PARTITION + 3, 1)):
+        writer.append(make_pixels(count, first=first))
+    assert numbers(remote.reader(key)) == list(range(1, PARTITION + 4))
+    assert len(remote.reader(key).frame_ids()) == PARTITION + 3
+    assert caplog.text.count("will not see all rows") == 1

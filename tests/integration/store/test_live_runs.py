@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import tiled.catalog
 from bluesky import RunEngine
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
-from pfitre_service.addresses import free_ports
-from pfitre_service.ingest import AddFrames, AddReferences, CloseTomogram, DocumentRules, TomogramAssembler
-from pfitre_service.ingest.sources import tiled_runs
 from pfitre_service.ingest.sources.tiled_runs import is_due
 from pfitre_service.ingest.sources.tiled_source import TiledSource
 from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
-
-
-class Follower:
-    """A source in a thread, and what it handed on."""
-
-    def __init__(self, source: TiledSource) -> None:
-        self.source = source
-        self.documents: list[tuple[str, dict[str, Any]]] = []
-        self.changed = threading.Condition()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=source.run, args=(self.handle, self.stop, self.idle))
-
-    def handle(self, name: str, document: dict[str, Any]) -> None:
-        with self.changed:
-            self.documents.append((name, document))
-            self.changed.notify_all()
-
-    def idle(self) -> None:
-        with self.changed:
-            self.changed.notify_all()
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.documents]
-
-    def until(self, condition: Callable[[], Any]) -> None:
-        with self.changed:
-            assert self.changed.wait_for(condition, 60), (self.names(), self.source.counts)
-
-    def __enter__(self) -> Follower:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop.set()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture
@@ -75,42 +34,15 @@ def silent_server(request, monkeypatch) -> Any:
     return request.getfixturevalue("own_server")
 
 
-def following(archive: Any) -> Follower:
-    return Follower(TiledSource(archive.uri, lambda path: False))
+@pytest.fixture
+def following(receiving) -> Callable[..., Any]:
+    return lambda archive, **pauses: receiving(TiledSource(archive.uri, lambda path: False, **pauses))
 
 
-def test_events_come_while_the_scan_runs_and_all_of_them_once(RE: RunEngine, archive, tmp_path):
-    exposures = expose(angles=5)
-    with following(archive) as follower:
-        follower.until(lambda: follower.source.counts.connected)
-        seen_before_the_end = []
-
-        def wait_for_the_third(name: str, document: dict[str, Any]) -> None:
-            if name == "event" and "rotation" in document["data"] and document["seq_num"] == 3:
-                follower.until(lambda: sum("rotation" in doc.get("data", {}) for _, doc in follower.documents) >= 3)
-                seen_before_the_end.extend(follower.names())
-
-        RE.subscribe(TiledWriter(archive, batch_size=1))
-        RE.subscribe(wait_for_the_third)
-        RE(FORMS["inline"].plan(exposures, tmp_path))
-        follower.until(lambda: "stop" in follower.names())
-    assert "stop" not in seen_before_the_end
-    assembler = TomogramAssembler(DocumentRules(rotation="rotation"))
-    actions = [action for name, document in follower.documents for action in assembler.handle(name, document)]
-    frames = [frame for action in actions if isinstance(action, AddFrames) for frame in action.frames]
-    np.testing.assert_array_equal(np.stack([frame.image for frame in frames]), exposures.projections)
-    np.testing.assert_allclose([frame.angle for frame in frames], exposures.angles)
-    assert sum(len(action.frames) for action in actions if isinstance(action, AddReferences)) == 10
-    (closed,) = [action for action in actions if isinstance(action, CloseTomogram)]
-    assert (closed.exit_status, assembler.counts.duplicates, assembler.counts.missing) == ("success", 0, 0)
-
-
-def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, monkeypatch):
+def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, following):
     never = 3600.0
-    monkeypatch.setattr(tiled_runs, "_POLL_S", never)
-    monkeypatch.setattr(tiled_runs, "_SAFETY_S", never)
     RE(FORMS["inline"].plan(expose(angles=2), tmp_path), TiledWriter(archive))
-    with following(archive) as follower:
+    with following(archive, poll_s=never, safety_s=never) as follower:
         follower.until(lambda: follower.source.counts.connected)
         given_before_the_next = []
 
@@ -128,24 +60,26 @@ def test_the_stream_alone_tells_of_everything(RE: RunEngine, archive, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("news", "looked_at", "now", "told", "due"),
+    ("news", "looked_at", "now", "every_s", "due"),
     [
-        (0.0, 100.0, 100.4, False, False),
-        (0.0, 100.0, 100.6, False, True),
-        (0.0, 100.0, 109.0, True, False),
-        (0.0, 100.0, 110.5, True, True),
-        (100.1, 100.0, 100.11, True, True),
-        (100.1, 100.0, 100.02, True, False),  # a burst of messages is one look
-        (99.9, 100.0, 100.1, True, False),
-        (99.9, 100.0, 100.3, True, True),  # what was told of may be stored by now
-        (98.9, 100.0, 100.3, True, False),
+        (0.0, 100.0, 100.4, 0.5, False),
+        (0.0, 100.0, 100.6, 0.5, True),
+        (0.0, 100.0, 109.0, 10.0, False),
+        (0.0, 100.0, 110.5, 10.0, True),
+        (100.1, 100.0, 100.11, 10.0, True),
+        (100.1, 100.0, 100.02, 10.0, False),  # a burst of messages is one look
+        (99.9, 100.0, 100.1, 10.0, False),
+        (99.9, 100.0, 100.3, 10.0, True),  # what was told of may be stored by now
+        (98.9, 100.0, 100.3, 10.0, False),
     ],
 )
-def test_a_look_is_due_after_news_and_now_and_then(news, looked_at, now, told, due):
-    assert is_due(news, looked_at, now, told=told) is due
+def test_a_look_is_due_after_news_and_now_and_then(news, looked_at, now, every_s, due):
+    assert is_due(news, looked_at, now, every_s=every_s) is due
 
 
-def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with(RE: RunEngine, archive, tmp_path):
+def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with(
+    RE: RunEngine, archive, tmp_path, following
+):
     exposures, writer = expose(angles=3), TiledWriter(archive, batch_size=1)
     RE(FORMS["inline"].plan(exposures, tmp_path), writer)
     documents: list[tuple[str, dict[str, Any]]] = []
@@ -162,7 +96,7 @@ def test_runs_that_ended_before_are_left_alone_and_an_open_one_is_caught_up_with
     assert follower.names().count("event") == 13
 
 
-def test_a_server_without_streaming_is_polled(RE: RunEngine, silent_server, tmp_path):
+def test_a_server_without_streaming_is_polled(RE: RunEngine, silent_server, tmp_path, following):
     client = from_uri(silent_server.url, api_key=silent_server.api_key)
     archive = client.create_container("raw")
     with following(archive) as follower:
@@ -171,10 +105,3 @@ def test_a_server_without_streaming_is_polled(RE: RunEngine, silent_server, tmp_
         follower.until(lambda: "stop" in follower.names())
     assert follower.names().count("event") == 13
     client.context.close()
-
-
-def test_without_a_server_it_says_what_it_waits_for_and_stops_when_told():
-    source = TiledSource(f"http://127.0.0.1:{free_ports(1)[0]}", lambda path: False)
-    with Follower(source) as follower:
-        follower.until(lambda: "does not" in source.counts.waits_for or "refused" in source.counts.waits_for)
-    assert not source.counts.connected

@@ -83,8 +83,8 @@ def test_creating_a_tomogram_again_changes_nothing(catalog, key):
     assert catalog.reader(key).metadata()["sample"] == "a"
 
 
-def test_a_creation_interrupted_before_its_table_is_completed_the_next_time(catalog, key, make_frames):
-    nodes.create_container(catalog._wire, layout.ROOT, key.id, {"sample": "a"})
+def test_a_creation_interrupted_before_its_table_is_completed_the_next_time(catalog, wire, key, make_frames):
+    nodes.create_container(wire, layout.ROOT, key.id, {"sample": "a"})
     catalog.create(key, {"sample": "a"})
     assert catalog.acquisition_writer(key).append(make_frames(1)).stored == 1
 

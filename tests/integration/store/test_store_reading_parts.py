@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pfitre_service.errors import InputError, StoreError, StoreForbiddenError
 from pfitre_service.export.load_tomogram import find_tomogram, load_tomogram
 from pfitre_service.model import TomogramKey
-from pfitre_service.store import result_array
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.tiled_http import nodes
 
@@ -22,10 +23,9 @@ def stored(catalog, key):
     return key, volume
 
 
-def test_ranges_and_cuts_are_parts_of_the_volume(catalog, stored, monkeypatch):
+def test_ranges_and_cuts_are_parts_of_the_volume(catalog, stored):
     key, volume = stored
-    monkeypatch.setattr(result_array, "ANSWER_BYTES", 4 * 2 * 6 * 5)  # two slices an answer
-    array = catalog.reader(key).result("volume")
+    array = replace(catalog.reader(key).result("volume"), answer_bytes=4 * 2 * 6 * 5)  # two slices an answer
     assert (array.shape, array.revision) == ((7, 6, 5), 3)
     np.testing.assert_array_equal(array.read(0, 7), volume)
     np.testing.assert_array_equal(array.read(2, 5), volume[2:5])
@@ -78,8 +78,8 @@ def test_what_has_no_volume_says_what_it_is(catalog, key, stored):
     assert list(load_tomogram(catalog, key).arrays) == ["volume", "physics"]
 
 
-def test_an_answer_of_another_size_is_refused(catalog, stored):
+def test_an_answer_of_another_size_is_refused(wire, stored):
     key, _ = stored
     path = f"tomograms/{key}/volume"
     with pytest.raises(StoreError, match="should have 4 bytes"):
-        nodes.read_cut_of_array(catalog._wire, path, 0, 1, (1, 1), np.dtype(np.float32))
+        nodes.read_cut_of_array(wire, path, 0, 1, (1, 1), np.dtype(np.float32))

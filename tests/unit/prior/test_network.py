@@ -36,11 +36,6 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request):
-    return request.param
-
-
 def trained(shape: NetworkShape, seed: int = 1) -> PfitreNet:
     """A network in which nothing is zero, as if trained."""
     torch.manual_seed(seed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,6 @@ from pfitre_service.errors import PfitreError
 from pfitre_service.prior.network import DIRECTIONS
 from pfitre_service.recon.quality.coverage import directional_coverage
 from pfitre_service.recon.robust_scale import robust_scale
-from pfitre_service.training import stream as stream_module
 from pfitre_service.training.samples import DEPTH, IMPERFECTIONS, accumulate, make_sample, project_fine
 from pfitre_service.training.stream import SampleStream
 from pfitre_service.twin.families import draw
@@ -100,9 +102,8 @@ def test_measured_projections_are_not_the_perfect_ones(tiny):
 
 
 @pytest.fixture
-def brief(monkeypatch, tiny):
-    """Two samples a block, each learnt from twice: lessons 0 1 0 1 2 3 2 3."""
-    monkeypatch.setattr(stream_module, "_BLOCK", 2)
+def brief(tiny):
+    """Each sample is learnt from twice; two samples a block: lessons 0 1 0 1 2 3 2 3."""
     return replace(tiny, lessons=2)
 
 
@@ -110,22 +111,25 @@ def brief(monkeypatch, tiny):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_stream_gives_the_samples_of_its_lessons_in_order_whoever_makes_them(brief, families, first, workers):
     lessons = [0, 1, 0, 1, 2, 3][first:]
-    with SampleStream(brief, families, first=first, workers=workers) as stream:
+    with SampleStream(brief, families, first=first, workers=workers, block=2) as stream:
         taken = [stream.take() for _ in lessons]
     made = {number: make_sample(number, brief, families) for number in set(lessons)}
     assert all(same(sample, made[number]) for sample, number in zip(taken, lessons, strict=True))
 
 
 def test_stream_keeps_no_sample_that_will_not_be_learnt_from_again(brief, families):
-    with SampleStream(brief, families, first=0, workers=0) as stream:
-        for kept in ([0], [0, 1], [1], []):
-            stream.take()
-            assert list(stream._samples) == kept
+    taken: list[weakref.ref[torch.Tensor]] = []
+    with SampleStream(brief, families, first=0, workers=0, block=2) as stream:
+        for alive in (1, 2, 1, 0):
+            taken.append(weakref.ref(stream.take().truth))
+            gc.collect()
+            assert len({id(truth()) for truth in taken if truth() is not None}) == alive
+        assert taken[2] is taken[0]
 
 
 def test_samples_that_are_learnt_once_come_one_after_the_other(brief, families):
     once = replace(brief, lessons=1)
-    with SampleStream(once, families, first=1, workers=0) as stream:
+    with SampleStream(once, families, first=1, workers=0, block=2) as stream:
         assert same(stream.take(), make_sample(1, once, families))
         assert same(stream.take(), make_sample(2, once, families))
 
@@ -133,7 +137,7 @@ def test_samples_that_are_learnt_once_come_one_after_the_other(brief, families):
 def test_dead_process_ends_the_stream_with_advice(tiny, families):
     with SampleStream(tiny, families, first=0, workers=1) as stream:
         stream.take()
-        for process in list(stream._pool._processes.values()):
+        for process in multiprocessing.active_children():
             process.kill()
             process.join(10)
         with pytest.raises(PfitreError, match="fewer workers"):

@@ -22,11 +22,6 @@ BETWEEN_AXES = [index for index in range(DIRECTIONS) if index % 9 not in (0, 8)]
 VIEWS = [View(mirrored, exchanged) for mirrored in (False, True) for exchanged in (False, True)]
 
 
-@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def device(request):
-    return request.param
-
-
 def measured(angles, size: int = SIZE, device: str = "cpu", weights=None) -> NormalEquations:
     data = NormalEquations(ScanGeometry.from_detector(rows=1, columns=size), device=device)
     angles = torch.as_tensor(angles, dtype=torch.float64)

@@ -12,11 +12,6 @@ from pfitre_service.store.server import databases
 from pfitre_service.store.server.databases import DatabaseWatch
 
 
-@pytest.fixture(autouse=True)
-def _looks_at_once(monkeypatch):
-    monkeypatch.setattr(databases, "_LOOK_S", 0.0)
-
-
 @pytest.fixture(params=["wal", "delete"])
 def folder(tmp_path, request):
     """Two databases of some pages each, with this way of keeping a journal."""
@@ -53,7 +48,7 @@ def seen_after_two_looks(watch):
     ],
 )
 def test_what_happened_to_it_is_said_at_the_second_look(folder, name, hurt, said):
-    path, watch = folder / name, DatabaseWatch(folder)
+    path, watch = folder / name, DatabaseWatch(folder, every_s=0.0)
     if hurt == "deleted":
         path.unlink()
     elif hurt == "replaced":
@@ -72,7 +67,7 @@ def test_what_happened_to_it_is_said_at_the_second_look(folder, name, hurt, said
 
 
 def test_one_that_grows_is_whole_at_every_look(folder):
-    watch = DatabaseWatch(folder)
+    watch = DatabaseWatch(folder, every_s=0.0)
     with closing(sqlite3.connect(folder / databases.TABLES)) as connection:
         for _ in range(30):
             fill(connection, 50)
@@ -84,7 +79,7 @@ def test_one_that_grows_is_whole_at_every_look(folder):
 
 
 def test_one_that_is_still_to_be_made_is_not_missed(tmp_path):
-    watch = DatabaseWatch(tmp_path)
+    watch = DatabaseWatch(tmp_path, every_s=0.0)
     assert seen_after_two_looks(watch) == ("", "")
     (tmp_path / databases.TABLES).touch()
     assert seen_after_two_looks(watch) == ("", "")
@@ -94,7 +89,7 @@ def test_one_that_is_still_to_be_made_is_not_missed(tmp_path):
 
 
 def test_one_that_comes_back_is_well_again(folder):
-    path, watch = folder / databases.CATALOG, DatabaseWatch(folder)
+    path, watch = folder / databases.CATALOG, DatabaseWatch(folder, every_s=0.0)
     aside = path.rename(folder / "aside")
     assert seen_after_two_looks(watch)[1] != ""
     aside.rename(path)

@@ -114,11 +114,11 @@ def test_a_complex_or_three_dimensional_frame_is_refused(catalog, key, make_fram
         catalog.acquisition_writer(key).append(make_frames(1, shape=(1, 6, 10)))
 
 
-def test_after_a_crash_between_frames_and_rows_the_frames_without_rows_are_overwritten(catalog, key, make_frames):
+def test_after_a_crash_between_frames_and_rows_the_frames_without_rows_are_overwritten(catalog, wire, key, make_frames):
     catalog.create(key, {})
     catalog.acquisition_writer(key).append(make_frames(3))
     orphans = np.full((2, 6, 10), 99, np.uint16)
-    nodes.write_rows_of_array(catalog._wire, layout.node_path(key, "projections"), orphans, 3)
+    nodes.write_rows_of_array(wire, layout.node_path(key, "projections"), orphans, 3)
     reader = catalog.reader(key)
     assert reader.counts()["projection"] == 3
     assert stored_numbers(reader) == [1, 2, 3]

@@ -92,7 +92,7 @@ def test_a_volume_that_is_not_float32_or_does_not_match_is_refused_before_anythi
     assert catalog.reader(key).volume() is None
 
 
-def test_only_slabs_that_changed_are_written_and_the_last_one_may_be_thinner(catalog, key, monkeypatch):
+def test_only_slabs_that_changed_are_written_and_the_last_one_may_be_thinner(catalog, wire, key, monkeypatch):
     shape, written, write = (7, 1024, 600), [], nodes.write_block
     assert slab_depth(shape) == 3
     monkeypatch.setattr(nodes, "write_block", lambda *args: [written.append(args[-1][0]), write(*args)])
@@ -105,15 +105,15 @@ def test_only_slabs_that_changed_are_written_and_the_last_one_may_be_thinner(cat
     assert written == [0, 1, 2, 0, 1, 2, 2]
     writer.publish(volume, 3)
     assert len(written) == 7
-    node = nodes.get_node(catalog._wire, layout.node_path(key, "volume"))
+    node = nodes.get_node(wire, layout.node_path(key, "volume"))
     assert (node.metadata["revision"], node.metadata["changed"]) == (3, 2)
 
 
-def test_the_volume_of_an_interrupted_first_publication_does_not_count(catalog, key):
+def test_the_volume_of_an_interrupted_first_publication_does_not_count(catalog, wire, key):
     catalog.create(key, {})
     chunks = ((5,), (6,), (6,))
     nodes.create_array(
-        catalog._wire,
+        wire,
         layout.container_path(key),
         "volume",
         shape=(5, 6, 6),
