@@ -7,6 +7,9 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 DOCS_READY := $(VENV)/.docs-ready
 SCAN ?= cu23
+# Tests run in so many processes, a file in one of them, in the order of their files: small ones come last.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo serve test browser check format docs bench vendored clean
 
@@ -24,7 +27,7 @@ test: $(DEV_READY) browser  ## Set up and run everything that `check` runs, and 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
@@ -36,7 +39,7 @@ check: $(DEV_READY)  ## Lint, types, import contracts, fast tests: before every 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -q -m "not slow"
 
 format: $(DEV_READY)  ## Lay out the code
 	$(BIN)/ruff check --fix .

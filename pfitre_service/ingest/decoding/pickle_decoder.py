@@ -176,14 +176,14 @@ class _DocumentUnpickler(pickle._Unpickler):
     def load(self) -> Any:
         """The value that the message holds, within `_MAX_OPERATIONS` and `_MAX_S`. Raises DocumentError."""
         self._operations = 0
-        self._until = time.perf_counter() + _MAX_S
+        self._until = time.thread_time() + _MAX_S
         return super().load()
 
     def _counted(self) -> None:
         self._operations += 1
         if self._operations > _MAX_OPERATIONS:
             raise DocumentError(f"it takes more than {_MAX_OPERATIONS:,} operations to read")
-        if self._operations % _LOOKS_EVERY == 0 and time.perf_counter() > self._until:
+        if self._operations % _LOOKS_EVERY == 0 and time.thread_time() > self._until:
             raise DocumentError(f"it takes more than {_MAX_S:g} s to read")
 
     def _spend(self, data: Any) -> None:

@@ -67,16 +67,15 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others(tiny, run):
-    first, second = run(tiny, "first"), run(tiny, "second")
-    other = run(replace(tiny, seed=1), "other")
-    assert same_weights(first.folder, second.folder)
-    assert not same_weights(first.folder, other.folder)
-    assert [each.rounds for each in first.validations] == [each.rounds for each in second.validations]
+def test_another_process_beside_makes_the_same_weights_and_another_seed_others(tiny, run, straight):
+    again, other = run(tiny, "again", workers=1), run(replace(tiny, seed=1), "other")
+    assert same_weights(straight.result.folder, again.folder)
+    assert not same_weights(straight.result.folder, other.folder)
+    assert [each.rounds for each in straight.result.validations] == [each.rounds for each in again.validations]
 
 
-def test_resumed_training_is_the_one_that_was_not_stopped(tiny, run):
-    straight = run(tiny, "straight")
+def test_resumed_training_is_the_one_that_was_not_stopped(tiny, run, straight):
+    straight = straight.result
     stopped = run(tiny, "stopped", should_stop=after_samples(2))
     assert stopped.weights is None
     assert stopped.updates < tiny.updates
@@ -87,21 +86,17 @@ def test_resumed_training_is_the_one_that_was_not_stopped(tiny, run):
     assert [each.rounds for each in resumed.validations] == [each.rounds for each in straight.validations]
 
 
-def test_training_that_died_between_checkpoints_loses_only_what_came_after(tiny, run):
+def test_training_that_died_between_checkpoints_loses_only_what_came_after(tiny, run, straight):
     def die(event):
         if isinstance(event, Update) and event.sample == 2:
             raise KeyboardInterrupt
 
-    straight = run(tiny, "straight")
+    straight = straight.result
     with pytest.raises(KeyboardInterrupt):
         run(tiny, "died", on_progress=die, checkpoint_every_s=0.0)
     resumed = run(tiny, "died", resume=True)
     assert same_weights(straight.folder, resumed.folder)
     assert lines(resumed.folder / "log.jsonl") == lines(straight.folder / "log.jsonl")
-
-
-def test_workers_make_no_difference(tiny, run):
-    assert same_weights(run(tiny, "in-place").folder, run(tiny, "worker", workers=1).folder)
 
 
 def test_another_recipe_is_refused_by_what_differs(tiny, run):
@@ -145,9 +140,8 @@ def test_name_of_packaged_weights_is_refused_before_the_first_update(tiny, run, 
         run(tiny, "run", name="best")
 
 
-def test_log_and_validations_tell_of_every_update(tiny, run):
-    events = []
-    result = run(tiny, "run", on_progress=events.append)
+def test_log_and_validations_tell_of_every_update(tiny, straight):
+    events, result = straight.events, straight.result
     updates = [event for event in events if isinstance(event, Update)]
     assert [line["update"] for line in lines(result.folder / "log.jsonl")] == [update.number for update in updates]
     validations = lines(result.folder / "validation.jsonl")
@@ -160,8 +154,8 @@ def test_log_and_validations_tell_of_every_update(tiny, run):
     assert all(len(each[kind]) == len(WEDGES) for each in validations for kind in ("physics", "one_pass", "rounds"))
 
 
-def test_validation_of_the_data_alone_does_not_hang_on_the_network(tiny, run):
-    first, second = run(tiny, "run").validations[:2]
+def test_validation_of_the_data_alone_does_not_hang_on_the_network(straight):
+    first, second = straight.result.validations[:2]
     assert first.physics == second.physics
     assert list(first.physics) == sorted(first.physics, reverse=True)  # the wider the wedge, the worse
     assert first.rounds != second.rounds

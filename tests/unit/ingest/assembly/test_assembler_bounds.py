@@ -71,9 +71,9 @@ def test_a_costly_document_is_left_out_in_little_time_and_memory(what):
     name, document = COSTLY[what]
     assembler = begun(external="STREAM:") if name == "stream_datum" else begun()
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     actions = assembler.handle(name, document)
-    took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert took < LIMIT_S
     assert peak < 100 << 20
@@ -103,12 +103,12 @@ def test_documents_that_are_kept_are_bounded_in_all():
 def test_angles_out_of_order_cost_no_more_than_others():
     """As they would if each were put in its place at once: in the square of their number."""
     track = AngleTrack()
-    began = time.perf_counter()
+    began = time.process_time()
     for number in range(200_000):
         track.add(float(-number), 2.0 * number)
     track.close()
     assert track.at(np.array([-1000.5])) == pytest.approx([2001.0])
-    assert time.perf_counter() - began < LIMIT_S
+    assert time.process_time() - began < LIMIT_S
 
 
 def test_kept_texts_can_be_written_as_utf_8_and_say_what_was_cut():

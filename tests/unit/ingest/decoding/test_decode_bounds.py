@@ -248,9 +248,9 @@ def outcome(message: bytes) -> str:
 def test_a_hostile_message_is_read_or_refused_within_a_bound(attack):
     message = attack()
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     said = outcome(message)
-    took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(said) < 500
     # tracemalloc makes each allocation several times as slow
@@ -299,9 +299,9 @@ def test_a_large_value_used_ten_thousand_times_costs_no_more_than_operations_do(
     message = event(
         b"\x80\x04" + LARGE[large] + pickle.BINPUT + b"\1" + USES[use] * 10_000 + pickle.EMPTY_DICT + pickle.STOP
     )
-    began = time.perf_counter()
+    began = time.process_time()
     outcome(message)
-    assert time.perf_counter() - began < LIMIT_S
+    assert time.process_time() - began < LIMIT_S
 
 
 def test_what_is_repeated_can_be_written_out_and_kept():
@@ -371,10 +371,10 @@ def packed_billion_texts_of_no_length() -> bytes:
 )
 def test_a_hostile_message_of_kafka_is_refused_within_a_bound(attack):
     message = attack()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DocumentError):
         decode_packed(message, max_bytes=1 << 28)
-    assert time.perf_counter() - began < LIMIT_S
+    assert time.process_time() - began < LIMIT_S
 
 
 def test_what_scans_send_is_far_within_the_bounds():

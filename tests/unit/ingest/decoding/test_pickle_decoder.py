@@ -203,10 +203,10 @@ def nested_tuples_as_type() -> bytes:
     ],
 )
 def test_garbage_and_bombs_are_refused_at_once_and_alike(pickled):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DocumentError):
         read(b" event " + pickled)
-    assert time.monotonic() - began < 5.0
+    assert time.process_time() - began < 5.0
 
 
 def test_a_note_at_a_huge_index_costs_no_memory():
