@@ -1,7 +1,7 @@
 """`pfitre bench stream`: frames into the catalogue, through 0MQ or a growing file, at a detector's pace.
 
-Nothing is simulated but the detector: bluesky's own publisher in a process of its own, a whole service (proxy, ingest,
-Tiled, worker) with its own supervisor, on the disk of a temporary folder. What was stored is read back from the
+Nothing is simulated but the detector: bluesky's own publisher in a process of its own, a whole service (receive,
+ingest, Tiled, worker) with its own supervisor, on the disk of a temporary folder. What was stored is read back from the
 catalogue, frame by frame. Beside it, one process writes the same bytes to the same disk plainly.
 """
 
@@ -72,7 +72,7 @@ def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None 
             result = _stream(parameters, service, frames if parameters.file else None)
         shutil.rmtree(frames, ignore_errors=True)
         bare = bare_write(Path(name) / "bare", parameters.shape, parameters.frames)
-    path = sum(result["cpu_ms_per_frame"].get(process, 0.0) for process in ("proxy", "ingest", "tiled"))
+    path = sum(result["cpu_ms_per_frame"].get(process, 0.0) for process in ("receive", "ingest", "tiled"))
     return {
         **asdict(parameters),
         "cores": os.cpu_count(),

@@ -67,6 +67,8 @@ class TomogramAssembler:
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
         self._waiting = PendingDocuments(rules.max_held)
+        self._done: frozenset[str] = frozenset()
+        """Runs that are stored whole already."""
         self._told: deque[str] = deque(maxlen=_RECENT_RUNS)
         """What was told once and is only counted since."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[Action]]] = {
@@ -149,6 +151,10 @@ class TomogramAssembler:
             run.resume(stored, shape)
         return actions
 
+    def leave_out(self, runs: Iterable[str]) -> None:
+        """Runs, by their uids, that are stored whole: what comes of them once more is taken in and left alone."""
+        self._done = frozenset(runs)
+
     def resume_joined(
         self, uid: str, joined: tuple[str, ...], angle_of_run: Mapping[str, float], projections: int
     ) -> None:
@@ -174,7 +180,7 @@ class TomogramAssembler:
         uid = uid_of(document, "uid")
         if uid in self._runs or self._is_past(uid):
             return self._again("start", uid, uid)
-        refusal = self._rules.refusal(document)
+        refusal = "it was stored before this process started" if uid in self._done else self._rules.refusal(document)
         tomogram = Tomogram(uid) if refusal else self._tomogram(uid, document)
         run = Run(document, StartMetadata.from_start(uid, document, self._rules), self._rules, tomogram)
         actions: list[Action] = [Note(uid, "warning", sentence) for sentence in contradictions(document)]

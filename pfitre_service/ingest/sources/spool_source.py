@@ -1,49 +1,56 @@
-"""Documents from a bluesky 0MQ proxy: our own subscriber, because bluesky's unpickles whatever reaches it."""
+"""Documents out of the spool, which the process that hears 0MQ publishers fills."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
-import zmq
-from zmq.utils.monitor import recv_monitor_message
-
-from pfitre_service.addresses import endpoint
 from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.decoding.pickle_decoder import Decoded, decode
 from pfitre_service.ingest.sources.source import Handler, SourceCounts, SourceMonitor
+from pfitre_service.ingest.spool.reader import SpoolReader
+from pfitre_service.ingest.spool.records import Record
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS = 50
+_POLL_S = 0.05
+_LOOK_S = 1.0
 
 
-class ZmqSource:
-    """Subscribes to a proxy at `address` (`host:port` or `tcp://host:port`, its outgoing side) and hands documents on.
+class SpoolSource:
+    """Reads `spool` from its settled position on and hands documents on.
 
-    `prefix` picks one publisher among several; empty takes all. `receive_hwm` messages may wait in the socket: what
-    comes beyond is lost without a word from 0MQ, so it is large, and shows as a gap in the sequence numbers. They
-    wait in memory: `handle` should hand on what takes long.
+    Parameters
+    ----------
+    spool
+        Belongs to the thread of `run`.
+    prefix
+        Picks one publisher among several; empty takes all.
+    max_message_bytes
+        Longer messages are refused unread.
+    has_room
+        Whether what a message of so many bytes holds can be taken in now; until then it stays where it is.
     """
 
     def __init__(
         self,
-        address: str = "127.0.0.1:5568",
+        spool: SpoolReader,
         *,
         prefix: bytes = b"",
-        receive_hwm: int = 20_000,
         max_message_bytes: int = 1 << 30,
+        has_room: Callable[[int], bool] = lambda nbytes: True,
     ) -> None:
-        self._endpoint = endpoint(address)
+        self._spool = spool
         self._prefix = prefix
-        self._receive_hwm = receive_hwm
         self._max_message_bytes = max_message_bytes
-        self._monitor = SourceMonitor(self._endpoint)
-        self._monitor.waits_for = f"no document proxy at {address} yet"
+        self._has_room = has_room
+        self.number = spool.number
+        """Of the record in hand; between two, of the next one."""
+        self._monitor = SourceMonitor("the spool")
+        self._monitor.waits_for = "nothing is heard: the process `receive` does not run, or has another data_dir"
 
     @property
     def counts(self) -> SourceCounts:
@@ -51,56 +58,38 @@ class ZmqSource:
         return self._monitor.counts
 
     def run(self, handle: Handler, stop: threading.Event, idle: Callable[[], None]) -> None:
-        """Receive until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
+        """Read until `stop` is set. Calls `idle` at least 20 times a second, also while messages wait.
 
         Whatever `handle` or `idle` raises is logged and counted, and the loop goes on.
         """
-        with _subscriber(self._endpoint, self._prefix, self._receive_hwm) as (subscriber, monitor):
-            poller = zmq.Poller()
-            poller.register(subscriber, zmq.POLLIN)
-            poller.register(monitor, zmq.POLLIN)
-            logger.info("listening for documents at %s", self._endpoint)
-            next_idle = 0.0
-            while not stop.is_set():
-                ready = dict(poller.poll(_POLL_MS))
-                if monitor in ready:
-                    self._follow_connection(monitor)
-                if subscriber in ready:
-                    parts = subscriber.recv_multipart()
-                    self._monitor.take(sum(map(len, parts)), partial(self._decode, parts), handle)
-                if time.monotonic() >= next_idle:
-                    self._monitor.guard("the idle function", idle)
-                    next_idle = time.monotonic() + _POLL_MS / 1000
+        logger.info("reading the spool from message %d on", self.number)
+        next_idle = next_look = 0.0
+        waiting: Record | None = None
+        while not stop.is_set():
+            record = waiting or self._spool.next(_POLL_S)
+            waiting = None
+            if record is not None and not self._has_room(len(record.message)):
+                waiting = record
+                stop.wait(_POLL_S)
+            elif record is not None:
+                self._take(record, handle)
+            if time.monotonic() >= next_look:
+                self._monitor.connected = self._spool.has_writer
+                next_look = time.monotonic() + _LOOK_S
+            if time.monotonic() >= next_idle:
+                self._monitor.guard("the idle function", idle)
+                next_idle = time.monotonic() + _POLL_S
         self._monitor.connected = False
-        logger.info("stopped listening at %s after %d messages", self._endpoint, self._monitor.messages)
+        logger.info("stopped reading the spool after %d messages", self._monitor.messages)
 
-    def _decode(self, parts: list[bytes]) -> Decoded | None:
-        if len(parts) != 1:
-            raise DocumentError(f"expected messages of one part, got one of {len(parts)}")
-        return decode(parts[0], max_bytes=self._max_message_bytes, prefix=self._prefix)
+    def _take(self, record: Record, handle: Handler) -> None:
+        self.number = record.number
+        with self._spool.in_hand(record) as allowed:
+            if allowed:
+                self._monitor.take(len(record.message), partial(self._decode, record), handle)
+        self.number = record.number + 1
 
-    def _follow_connection(self, monitor: zmq.Socket[bytes]) -> None:
-        event = recv_monitor_message(monitor)["event"]
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and not self._monitor.connected:
-            self._monitor.connected = True
-            logger.info("connected to the document proxy at %s", self._endpoint)
-        elif event == zmq.EVENT_DISCONNECTED and self._monitor.connected:
-            self._monitor.connected = False
-            logger.warning("lost the document proxy at %s; trying again", self._endpoint)
-
-
-@contextmanager
-def _subscriber(address: str, prefix: bytes, hwm: int) -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
-    """A connected SUB socket and the socket that tells of its connection; both end with the block."""
-    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.setsockopt(zmq.RCVHWM, hwm)
-        subscriber.setsockopt(zmq.LINGER, 0)
-        subscriber.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        monitor = subscriber.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        try:
-            subscriber.setsockopt(zmq.SUBSCRIBE, prefix + b" " if prefix else b"")
-            subscriber.connect(address)
-            yield subscriber, monitor
-        finally:
-            subscriber.disable_monitor()
-            monitor.close(linger=0)
+    def _decode(self, record: Record) -> Decoded | None:
+        if record.parts != 1:
+            raise DocumentError(f"expected messages of one part, got one of {record.parts}")
+        return decode(record.message, max_bytes=self._max_message_bytes, prefix=self._prefix)
