@@ -118,7 +118,7 @@ class Ingestion:
         coming: runs whose documents come once more from their start on: they begin afresh, and what is stored of them
         is found to be so. done: runs that are stored whole, of which documents may come once more.
         """
-        self._assembler.leave_out(done)
+        self._assembler.stored_runs = frozenset(done)
         # However old; and those that the worker has given up already.
         found = {one.key: one for one in (*catalog.unfinished(), *catalog.summaries())}
         readers = [catalog.reader(key) for key, one in found.items() if one.acquisition == "receiving"]

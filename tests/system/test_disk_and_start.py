@@ -90,7 +90,7 @@ def test_a_data_folder_in_use_by_another_service_is_refused(pfitre, service, own
     ("setting", "blamed"),
     [
         ("tiled.port", "tiled cannot start"),
-        ("proxy.publish", "proxy cannot start"),
+        ("proxy.publish", "receive cannot start"),
         ("health.supervisor", "health endpoint of 'supervisor' cannot listen"),
         ("health.worker", "worker cannot start"),
     ],
@@ -145,14 +145,14 @@ def test_status_says_what_runs_in_words_and_in_json(pfitre, service, arguments_f
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["name"], report["state"], report["ready"]) == ("supervisor", "ok", True)
-    assert list(report["details"]["processes"]) == ["tiled", "proxy", "ingest", "worker"]
+    assert list(report["details"]["processes"]) == ["receive", "tiled", "ingest", "worker"]
     text = pfitre("status", *arguments, COLUMNS="160")
     assert text.returncode == 0
     assert "supervisor is ok" in text.stdout
-    assert all(name in text.stdout for name in ("tiled", "proxy", "ingest", "worker"))
+    assert all(name in text.stdout for name in ("receive", "tiled", "ingest", "worker"))
     one = pfitre("status", "--process", "worker", *arguments)
     assert one.returncode == 0
     assert one.stdout.startswith("worker is ")
     unknown = pfitre("status", "--process", "viewer", *arguments)
     assert unknown.returncode == 1
-    assert "choose one of supervisor, tiled, proxy, ingest, worker" in unknown.stderr
+    assert "choose one of supervisor, tiled, receive, ingest, worker" in unknown.stderr

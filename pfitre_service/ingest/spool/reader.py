@@ -191,7 +191,7 @@ class _Records:
     def _tell_lost(self, found: int) -> None:
         self.lost += found - self.number
         logger.error(
-            "the spool's records %d to %d are damaged or gone: %d messages are lost (the next one ends at byte %d of %s)",
+            "the spool's records %d to %d are damaged or gone: %d messages are lost (before byte %d of %s)",
             self.number,
             found - 1,
             found - self.number,

@@ -153,8 +153,8 @@ class SpoolWriter:
             # A sixteenth of it at a time, for others write to the same disk.
             free = self._folder.limit(self._most_bytes) - self._folder.nbytes()
             self._room = min(free, max(self._segment_bytes, nbytes))
+            self._full_at = -_LOOK_S if nbytes <= self._room else time.monotonic()
         if nbytes > self._room:
-            self._full_at = time.monotonic()
             raise SpoolFullError(
                 f"the spool in {self._folder.path} is full ({self._folder.nbytes() >> 20} MiB): what was heard is not "
                 "stored as fast as it comes, or not at all; see ingest"
