@@ -86,7 +86,7 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
             max_bytes = settings.source.max_message_mib << 20
             coming = coming_runs(spool, max_bytes, context.health.beat)
             ingestion.resume(catalog, coming=coming, done=spool.position.done)
-            source, handle, settle = _spooled(settings, spool, ingestion, store.has_room)
+            source, handle, settle = spooled_source(settings, spool, ingestion, store.has_room)
 
         def tell() -> None:
             ingestion.expire()
@@ -102,7 +102,7 @@ def ingest_process(settings: Settings, context: ProcessContext) -> None:
         source.run(handle, HeartbeatEvent(context), _at_most_every(_TELL_S, tell))
 
 
-def _spooled(
+def spooled_source(
     settings: Settings, spool: SpoolReader, ingestion: Ingestion, has_room: Callable[[int], bool]
 ) -> tuple[SpoolSource, Callable[[str, dict[str, Any]], None], Callable[[], dict[str, Any]]]:
     """The source on the spool; what takes its documents in; and what frees the spool and tells how far that went."""

@@ -43,7 +43,8 @@ class SpoolFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as whoever makes the data folder does
+            path.mkdir(mode=0o700, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(path / "bell")
             # For reading and writing: opening never waits for the other side, and its death is not the end of the pipe.
