@@ -18,7 +18,7 @@ from typing import Any
 
 import pfitre_service
 from pfitre_service.config import Settings
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError
 from pfitre_service.ingest import (
     AbandonTomogram,
     Action,
@@ -124,7 +124,13 @@ class Ingestion:
         readers = [catalog.reader(key) for key, one in found.items() if one.acquisition == "receiving"]
         open_runs: dict[str, tuple[TomogramReader, Acquisition]] = {}
         for reader in readers:
-            acquisition = reader.acquisition()
+            try:
+                acquisition = reader.acquisition()
+            except StoreMissingError:  # the process before this one ended while it was made
+                if not set(found[reader.key].metadata.get("run_uids", ())) & set(coming):
+                    self._store.create(reader.key, {})
+                    self._store.finish(reader.key, "abandoned", "its making was interrupted, so it cannot be resumed")
+                continue
             documents = acquisition.documents
             start, joined = documents.get("start"), documents.get("joined")
             if documents.get("receiver", self._receiver) != self._receiver:

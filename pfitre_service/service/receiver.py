@@ -121,6 +121,7 @@ def spooled_source(
             "settled": spool.position.number,
             "next_message": source.number,
             "bytes": spool.nbytes,
+            "behind_ms": 1000 * source.behind_s,
             "lost": spool.lost,
         }
 

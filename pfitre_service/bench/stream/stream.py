@@ -92,7 +92,8 @@ def _stream(parameters: StreamParameters, service: RunningService, folder: Path 
         wait_for(lambda: service.ingest().get("documents", {}).get("stop"), _HEARD_S, "ingest heard no document")
         before = service.cpu_seconds()
         link.send("heard")
-        looks, sent = _watch(link.recv(), link, service, _accidents(parameters, service))
+        behind: list[float] = []
+        looks, sent = _watch(link.recv(), link, service, _meanwhile(parameters, service, behind))
         after, ingest = service.cpu_seconds(), service.ingest()
         receive = service.processes()["receive"]["details"]
         link.send("done")
@@ -109,6 +110,7 @@ def _stream(parameters: StreamParameters, service: RunningService, folder: Path 
         "achieved_rate": (parameters.frames - 1) / max(float(np.ptp(sent.times)), 1e-9),
         "stored_megabytes_per_second": stored * parameters.frame_bytes / 1e6 / float(looks[-1, 0] - sent.times[0]),
         "lag_seconds": lag_seconds(looks, sent.times),
+        "behind_ms": float(np.median(behind)) if behind else None,
         "longest_keep_ms": receive["longest_keep_ms"],
         "longest_unsynced_ms": receive["longest_unsynced_ms"],
         "cpu_ms_per_frame": {name: 1e3 * seconds / parameters.frames for name, seconds in cpu.items()},
@@ -136,19 +138,25 @@ def _publisher(parameters: StreamParameters, address: str, folder: Path | None) 
         link.close()
 
 
-def _accidents(parameters: StreamParameters, service: RunningService) -> Iterator[None]:
-    """Kills what is to be killed, at even times from now on; to be asked again and again."""
+def _meanwhile(parameters: StreamParameters, service: RunningService, behind: list[float]) -> Iterator[None]:
+    """Kills what is to be killed, at even times from now on; to be asked again and again.
+
+    behind: gets the milliseconds from the hearing of a message to its decoding, at each time.
+    """
     if unknown := set(parameters.kill) - set(service.processes()):
         raise ServiceError(f"there is no process {', '.join(sorted(unknown))} to be killed")
     begin, pause = time.monotonic(), parameters.seconds / (len(parameters.kill) + 1)
-    for number, name in enumerate(parameters.kill, start=1):
-        while time.monotonic() < begin + number * pause or "pid" not in service.processes()[name]:
-            yield
-        os.kill(service.processes()[name]["pid"], signal.SIGKILL)
+    waiting = list(enumerate(parameters.kill, start=1))
+    while True:
+        processes = service.processes()
+        behind += [spool["behind_ms"]] if (spool := processes["ingest"].get("details", {}).get("spool")) else []
+        if waiting and time.monotonic() >= begin + waiting[0][0] * pause and "pid" in processes[waiting[0][1]]:
+            os.kill(processes[waiting.pop(0)[1]]["pid"], signal.SIGKILL)
+        yield
 
 
 def _watch(
-    run_uid: str, link: Connection, service: RunningService, accidents: Iterator[None]
+    run_uid: str, link: Connection, service: RunningService, meanwhile: Iterator[None]
 ) -> tuple[NDArray[np.float64], Sent]:
     """Looks at the catalogue until the acquisition has ended there, or nothing is added any more.
 
@@ -160,7 +168,7 @@ def _watch(
             sent, moved = link.recv(), time.monotonic()
         elif sent is not None:
             time.sleep(_LOOK_S)
-        next(accidents, None)
+        next(meanwhile)
         stored, ended = service.stored(run_uid)
         if stored > looks[-1][1]:
             moved = time.monotonic()
@@ -225,7 +233,8 @@ def render(result: dict[str, Any]) -> str:
             f"longest {lag['max']:.2f} s, last frame {lag['at_end']:.2f} s (looked at every {lag['resolution']:g} s)",
             f"CPU ms a frame: {cpu}",
             f"kept in the spool within {result['longest_keep_ms']:.1f} ms of being heard, and on the disk within "
-            f"{result['longest_unsynced_ms']:.1f} ms of that, at the longest",
+            f"{result['longest_unsynced_ms']:.1f} ms of that, at the longest; "
+            f"decoded {result['behind_ms'] or 0:.1f} ms after being heard (median)",
             f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, "
             f"{bare['cpu_ms_per_frame']:.3f} ms of CPU a frame; "
             f"the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",

@@ -49,6 +49,8 @@ class SpoolSource:
         self._has_room = has_room
         self.number = spool.number
         """Of the record in hand; between two, of the next one."""
+        self.behind_s = 0.0
+        """From the last message's being heard to its being taken in."""
         self._monitor = SourceMonitor("the spool")
         self._monitor.waits_for = "nothing is heard: the process `receive` does not run, or has another data_dir"
 
@@ -84,6 +86,7 @@ class SpoolSource:
 
     def _take(self, record: Record, handle: Handler) -> None:
         self.number = record.number
+        self.behind_s = time.time() - record.time
         with self._spool.in_hand(record) as allowed:
             if allowed:
                 self._monitor.take(len(record.message), partial(self._decode, record), handle)

@@ -18,6 +18,8 @@ from pfitre_service.model import TomogramKey
 from pfitre_service.service.ingestion import Ingestion
 from pfitre_service.service.receiver import spool_bytes, spool_folder, spooled_source
 from pfitre_service.service.settlement import coming_runs
+from pfitre_service.store import layout
+from pfitre_service.store.tiled_http import nodes
 from pfitre_service.store.writer_thread import StoreThread
 
 
@@ -111,6 +113,14 @@ def test_a_run_comes_whole_through_five_lives_as_through_one(catalog, settings, 
     )
     assert images(reader) == list(range(1, 13))
     assert (report["missing"], report["duplicates"]) == (0, 0)
+
+
+def test_a_tomogram_whose_making_was_interrupted_is_made_again(catalog, settings, uid):
+    nodes.create_container(catalog._wire, layout.ROOT, uid, {"status": "receiving", "run_uids": [uid]})
+    hear(settings, run(uid, 3))
+    live(catalog, settings)
+    reader = catalog.reader(TomogramKey(uid))
+    assert (reader.acquisition().state, images(reader)) == ("complete", [1, 2, 3])
 
 
 def test_an_open_run_holds_the_spool_from_its_start_and_its_end_frees_it(catalog, settings, uid):
