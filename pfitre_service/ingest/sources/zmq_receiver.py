@@ -46,8 +46,8 @@ class ZmqReceiver:
     prefix
         Of the publishers whose messages are kept; empty keeps all.
     hwm
-        So many messages may wait in each socket. Beyond that publishers keep theirs, a thousand by default, before they
-        drop them.
+        So many messages may wait in each socket. Beyond that publishers keep theirs, 500 to 1000 by bluesky's default,
+        before they drop them.
     max_message_bytes
         Longer messages are counted and not kept.
 
