@@ -47,7 +47,7 @@ class SourceSettings(Branch):
     or the address of a container in it."""
     prefix: str = ""
     """Prefix of the publishers to listen to; empty listens to all."""
-    max_message_mib: int = Field(default=256, ge=1)
+    max_message_mib: int = Field(default=256, ge=1, le=4000)
     """Longer messages are refused unread."""
     kafka_topics: tuple[str, ...] = ()
     """Topics of Kafka; one that begins with `^` is a pattern."""
@@ -58,14 +58,26 @@ class SourceSettings(Branch):
 
 
 class ProxySettings(Branch):
-    """The 0MQ proxy between RunEngines and this service."""
+    """The 0MQ proxy between RunEngines and whoever listens to them, which the process `receive` is as well."""
 
     enabled: bool = True
-    """Whether `pfitre serve` starts a proxy of its own; turn off where the beamline runs one."""
+    """Whether `receive` is a proxy; turn off where the beamline runs one: it then listens at `source.address`."""
     publish: str = "127.0.0.1:5567"
     """host:port that RunEngines publish to."""
     subscribe: str = "127.0.0.1:5568"
     """host:port that subscribers connect to."""
+
+
+class SpoolSettings(Branch):
+    """Where 0MQ messages are kept from the moment they are heard until all that came of them is stored:
+    `data_dir/spool`."""
+
+    sync_ms: int = Field(default=20, ge=1)
+    """So often, while messages come, they are synced to the disk: what a power cut may take. A process that is killed
+    loses nothing that is in the spool."""
+    gib: float = Field(default=20.0, gt=0.0)
+    """The spool grows to this, or to half of what the disk has left, if that is less. Full, it takes nothing more:
+    publishers have to wait. Half full, it keeps open runs no longer, which the catalogue keeps as well."""
 
 
 class LogSettings(Branch):
@@ -127,8 +139,8 @@ class HealthSettings(Branch):
     """The supervisor: everything in one answer."""
     tiled: str = "127.0.0.1:8021"
     """The catalogue's process."""
-    proxy: str = "127.0.0.1:8022"
-    """The 0MQ proxy."""
+    receive: str = "127.0.0.1:8022"
+    """The process that hears documents and keeps them."""
     ingest: str = "127.0.0.1:8023"
     """Documents in."""
     worker: str = "127.0.0.1:8024"
@@ -152,6 +164,8 @@ class Settings(Branch):
     """Where documents come from."""
     proxy: ProxySettings = ProxySettings()
     """The 0MQ proxy."""
+    spool: SpoolSettings = SpoolSettings()
+    """Messages on the disk."""
     tiled: TiledParameters = TiledParameters()
     """The catalogue."""
     preprocess: PreprocessParameters = PreprocessParameters()

@@ -28,7 +28,7 @@ class RunningService:
 
     def __init__(self, data_dir: Path, ports: Sequence[int]) -> None:
         tiled, publish, subscribe, *health = ports
-        names = ("supervisor", "tiled", "proxy", "ingest", "worker")
+        names = ("supervisor", "tiled", "receive", "ingest", "worker")
         self.publish_address = f"127.0.0.1:{publish}"
         self.data_dir = data_dir
         self._health = f"http://127.0.0.1:{health[0]}/health"

@@ -90,6 +90,10 @@ def stream(
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the scan.")] = 60.0,
+    kill: Annotated[
+        list[str] | None,
+        typer.Option(help="A process that is killed while the scan runs; may be given again.", show_default="none"),
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(help="Disk to measure: a temporary folder is made here.", show_default="the system's"),
@@ -102,6 +106,7 @@ def stream(
       pfitre bench stream
       pfitre bench stream --file
       pfitre bench stream --rate 100 --shape 512x512 --seconds 30 --json
+      pfitre bench stream --kill ingest --kill receive --kill ingest
     """
     from pfitre_service.addresses import free_ports
     from pfitre_service.bench.running_service import PORTS
@@ -113,6 +118,7 @@ def stream(
         shape=_shape(shape or ("2048x2048" if file else "256x256")),
         seconds=seconds,
         file=file,
+        kill=tuple(kill or ()),
     )
     result = run(parameters, free_ports(PORTS), folder)
     if as_json:

@@ -86,7 +86,7 @@ def serve(
 
 @app.command()
 def process(
-    name: Annotated[str, typer.Argument(help="tiled, proxy, ingest, worker or epics.")],
+    name: Annotated[str, typer.Argument(help="receive, tiled, ingest, worker or epics.")],
     profile: ProfileOption = None,
     data_dir: DataOption = None,
     set_: SetOption = None,

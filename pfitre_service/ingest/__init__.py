@@ -24,8 +24,10 @@ from pfitre_service.ingest.scan_files.read_scan import read_scan
 from pfitre_service.ingest.scan_files.stored_scan import StoredScan, with_measurement
 from pfitre_service.ingest.sources.run_engine_callback import CallbackCounts, LiveCallback
 from pfitre_service.ingest.sources.source import Source, SourceCounts
-from pfitre_service.ingest.sources.zmq_proxy import DocumentProxy
-from pfitre_service.ingest.sources.zmq_source import ZmqSource
+from pfitre_service.ingest.sources.spool_source import SpoolSource
+from pfitre_service.ingest.sources.zmq_receiver import ZmqReceiver
+from pfitre_service.ingest.spool.reader import SpoolReader
+from pfitre_service.ingest.spool.writer import SpoolFullError, SpoolWriter
 from pfitre_service.ingest.stored_runs.json_lines import JsonLines, holds_documents
 from pfitre_service.ingest.stored_runs.scan_documents import documents_of_scan
 
@@ -39,7 +41,6 @@ __all__ = [
     "AngleNotKnownYetError",
     "CallbackCounts",
     "CloseTomogram",
-    "DocumentProxy",
     "DocumentRules",
     "EndRun",
     "FrameFiles",
@@ -54,11 +55,15 @@ __all__ = [
     "RunSummary",
     "Source",
     "SourceCounts",
+    "SpoolFullError",
+    "SpoolReader",
+    "SpoolSource",
+    "SpoolWriter",
     "StoredScan",
     "TomogramAssembler",
     "TomogramCounts",
     "WithdrawRun",
-    "ZmqSource",
+    "ZmqReceiver",
     "documents_of_scan",
     "frames_of",
     "holds_documents",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its `ndimage` is loaded where it is used: it costs each start of a process half a second
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _NEIGHBOURHOOD = 3
 _MARGIN = 0.2
@@ -36,7 +36,7 @@ def outliers(frame: NDArray[np.float32], sigmas: float) -> NDArray[np.bool_]:
     if sigmas == 0:
         return none
     root = np.sqrt(np.maximum(frame, 0))
-    around = ndimage.median_filter(root, size=_NEIGHBOURHOOD, mode="nearest")
+    around = scipy.ndimage.median_filter(root, size=_NEIGHBOURHOOD, mode="nearest")
     excess = root - around
     noise = _SIGMAS_OF_MAD * float(np.median(np.abs(excess)))
     if noise == 0:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy  # its `ndimage` is loaded where it is used: it costs each start of a process half a second
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pfitre_service.errors import InputError
 from pfitre_service.preprocess.not_measured import full_scale_share, not_measured
@@ -146,7 +146,7 @@ def _valid(
     if not alive.any():
         return alive
     known = np.where(np.isfinite(beam), beam, np.float32(0))
-    neighbours = ndimage.median_filter(known, size=_NEIGHBOURHOOD, mode="nearest")
+    neighbours = scipy.ndimage.median_filter(known, size=_NEIGHBOURHOOD, mode="nearest")
     alive &= known >= parameters.dead_below_neighbours * neighbours
     alive &= known >= parameters.dead_below_typical * np.median(known[alive])
     return alive & ~outliers(known, parameters.outlier_sigmas)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import scipy  # its `ndimage` is loaded where it is used: it costs each start of a process half a second
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pfitre_service.model import FrameBatch, Measurement
 from pfitre_service.preprocess.line_integrals import to_line_integrals
@@ -131,7 +131,7 @@ def _from_median(means: NDArray[np.float32], columns: int) -> NDArray[np.float32
     """How far each value stands out from the median of so many columns around it."""
     outstanding = np.empty_like(means)
     for place in np.ndindex(means.shape[:2]):  # of one row SciPy's median is twenty times as fast as of an image
-        outstanding[place] = means[place] - ndimage.median_filter(means[place], size=columns, mode="nearest")
+        outstanding[place] = means[place] - scipy.ndimage.median_filter(means[place], size=columns, mode="nearest")
     return outstanding
 
 

@@ -1,7 +1,7 @@
 """The composition root: which processes make the service, and what each of them runs.
 
+    receive  hears documents over 0MQ and keeps them (left out where they come from Kafka or Tiled, which keep them)
     tiled    the catalogue (left out where `tiled.uri` names one that runs already)
-    proxy    0MQ in and out for RunEngines (left out where the beamline has one)
     ingest   documents in, frames stored
     worker   frames in, volume out
     epics    slices and status as process variables (only where `epics.prefix` is set)
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from pfitre_service.catalog_access import api_key, catalog_url
 from pfitre_service.config import Settings
-from pfitre_service.ingest import DocumentProxy
-from pfitre_service.service.receiver import ingest_process
+from pfitre_service.service.receiver import ingest_process, receive_process
 from pfitre_service.supervision.process import HeartbeatEvent, ProcessContext, ProcessMain, ProcessSpec
 
 if TYPE_CHECKING:
@@ -56,13 +55,6 @@ def tiled_process(settings: Settings, context: ProcessContext) -> None:
     )
 
 
-def proxy_process(settings: Settings, context: ProcessContext) -> None:
-    """The 0MQ proxy."""
-    with DocumentProxy(settings.proxy.publish, settings.proxy.subscribe) as proxy:
-        context.health.set_state("idle", f"publishers to {proxy.in_address}, subscribers to {proxy.out_address}")
-        proxy.run(HeartbeatEvent(context))
-
-
 def worker_process(settings: Settings, context: ProcessContext) -> None:
     """The solver. It gives way to all others: what a scan sends must be stored as it comes, its picture can wait."""
     os.nice(_WORKER_NICENESS)  # first, so that every thread of torch has it
@@ -82,8 +74,8 @@ def epics_process(settings: Settings, context: ProcessContext) -> None:
 
 
 PROCESSES: dict[str, ProcessMain] = {
+    "receive": receive_process,
     "tiled": tiled_process,
-    "proxy": proxy_process,
     "ingest": ingest_process,
     "worker": worker_process,
     "epics": epics_process,
@@ -94,14 +86,14 @@ def process_specs(settings: Settings) -> list[ProcessSpec]:
     """The processes that these settings ask for, in the order of their start."""
     embedded = settings.tiled.uri is None
     catalog = ("tiled",) if embedded else ()
-    proxy = ("proxy",) if settings.proxy.enabled else ()
+    receive = ("receive",) if settings.source.kind == "zmq" else ()
     epics = ("epics",) if settings.epics.prefix else ()
     health, start_s = settings.health, settings.tiled.start_timeout_s
     specs = {
+        "receive": ProcessSpec("receive", receive_process, health.receive),
         "tiled": ProcessSpec("tiled", tiled_process, health.tiled, start_timeout_s=start_s),
-        "proxy": ProcessSpec("proxy", proxy_process, health.proxy),
-        "ingest": ProcessSpec("ingest", ingest_process, health.ingest, (*catalog, *proxy), start_s),
+        "ingest": ProcessSpec("ingest", ingest_process, health.ingest, (*receive, *catalog), start_s),
         "worker": ProcessSpec("worker", worker_process, health.worker, catalog, start_s, heartbeat_timeout_s=300.0),
         "epics": ProcessSpec("epics", epics_process, health.epics, catalog, start_s, heartbeat_timeout_s=300.0),
     }
-    return [specs[name] for name in (*catalog, *proxy, "ingest", "worker", *epics)]
+    return [specs[name] for name in (*receive, *catalog, "ingest", "worker", *epics)]

@@ -1,9 +1,9 @@
-"""Where live documents come from, by the settings."""
+"""Where live documents come from, by the settings, when they do not come out of the spool."""
 
 from __future__ import annotations
 
 from pfitre_service.config import Settings
-from pfitre_service.ingest import Source, ZmqSource
+from pfitre_service.ingest import Source
 from pfitre_service.ingest.sources.kafka_source import KafkaSource
 from pfitre_service.ingest.sources.tiled_source import TiledSource
 from pfitre_service.ingest.stored_runs.stored_documents import readable_files
@@ -21,6 +21,4 @@ def document_source(settings: Settings) -> Source:
             options=source.kafka_options,
             max_message_bytes=max_bytes,
         )
-    if source.kind == "tiled":
-        return TiledSource(source.address, readable_files(settings.documents))
-    return ZmqSource(source.address, prefix=source.prefix.encode(), max_message_bytes=max_bytes)
+    return TiledSource(source.address, readable_files(settings.documents))

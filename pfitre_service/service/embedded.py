@@ -19,7 +19,7 @@ def demo_settings(output: Path, overrides: Mapping[str, Any]) -> Settings:
         "tiled": {"port": int(ports[0].rpartition(":")[2])},
         "proxy": {"publish": ports[1], "subscribe": ports[2]},
         "source": {"address": ports[2]},
-        "health": dict(zip(("supervisor", "tiled", "proxy", "ingest", "worker", "epics"), ports[3:], strict=True)),
+        "health": dict(zip(("supervisor", "tiled", "receive", "ingest", "worker", "epics"), ports[3:], strict=True)),
         "worker": {"publish_interval_s": 1.0},
     }
     return load_settings(None, merged(embedded, overrides))

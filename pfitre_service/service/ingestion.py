@@ -1,6 +1,6 @@
 """From documents to stored frames: the assembler decides, the store thread writes.
 
-    source (0MQ or a RunEngine in this process) -> TomogramAssembler -> actions -> StoreThread -> Tiled
+    source (the spool, or a RunEngine in this process) -> TomogramAssembler -> actions -> StoreThread -> Tiled
 
 The worker finds out from Tiled, where only what is stored counts as received. So a scan is the same whether its
 documents came over 0MQ or from a callback, and whether or not a worker runs yet.
@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import pfitre_service
 from pfitre_service.config import Settings
-from pfitre_service.errors import StoreError
+from pfitre_service.errors import StoreError, StoreMissingError
 from pfitre_service.ingest import (
     AbandonTomogram,
     Action,
@@ -41,6 +40,7 @@ from pfitre_service.ingest import (
 from pfitre_service.ingest.detector_files.loader_thread import ReadingThread, Unreadable
 from pfitre_service.logs import about
 from pfitre_service.model import TomogramKey
+from pfitre_service.software import signature
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.store.reader import Acquisition, TomogramReader
 from pfitre_service.store.writer_thread import StoreThread
@@ -59,13 +59,17 @@ _RECENT_NOTES = 20
 class Ingestion:
     """Carries out the assembler's actions on the store. Belongs to the thread that calls `handle`."""
 
-    def __init__(self, rules: DocumentRules, store: StoreThread, *, profile_name: str, receiver: str) -> None:
+    def __init__(
+        self, rules: DocumentRules, store: StoreThread, *, profile_name: str, receiver: str, kept: bool = False
+    ) -> None:
         self._assembler = TomogramAssembler(rules)
         self._rules = rules
         self._store = store
         self._profile_name = profile_name
         self._receiver = receiver
         """Written beside a tomogram while it is received: nobody else may resume it, for it has one writer."""
+        self._kept = kept
+        """Whether what comes is on the disk until it is stored."""
         self._files = ReadingThread(
             FrameFiles(rules.roots, rules.path_map, settled_s=_SETTLED_S), store.append, wait_s=rules.file_wait_s
         )
@@ -84,14 +88,49 @@ class Ingestion:
         """Gives up runs that were silent too long; called now and then."""
         self._carry_out(self._assembler.expire(time.monotonic()))
 
-    def resume(self, catalog: Catalog) -> None:
-        """Goes on with the tomograms that were being received when the process before this one ended."""
+    @property
+    def open_runs(self) -> list[str]:
+        """Uids of the runs that are open."""
+        return [run.uid for run in self._assembler.counts.open_runs]
+
+    @property
+    def held(self) -> int:
+        """Documents that wait for their start or descriptor."""
+        return self._assembler.counts.held
+
+    def until_stored(self) -> Callable[[], bool]:
+        """A question that is answered with yes once all that came of the documents before now is stored, or refused for
+        good: what has to be read out of files, too."""
+        read, written = self._files.submitted, self._store.submitted
+        wait_for_files = self._files.finished < read
+
+        def is_stored() -> bool:
+            nonlocal written, wait_for_files
+            if wait_for_files and self._files.finished >= read:
+                wait_for_files, written = False, self._store.submitted
+            return not wait_for_files and self._store.finished >= written
+
+        return is_stored
+
+    def resume(self, catalog: Catalog, *, coming: Collection[str] = (), done: Collection[str] = ()) -> None:
+        """Goes on with the tomograms that were being received when the process before this one ended.
+
+        coming: runs whose documents come once more from their start on: they begin afresh, and what is stored of them
+        is found to be so. done: runs that are stored whole, of which documents may come once more.
+        """
+        self._assembler.stored_runs = frozenset(done)
         # However old; and those that the worker has given up already.
         found = {one.key: one for one in (*catalog.unfinished(), *catalog.summaries())}
         readers = [catalog.reader(key) for key, one in found.items() if one.acquisition == "receiving"]
         open_runs: dict[str, tuple[TomogramReader, Acquisition]] = {}
         for reader in readers:
-            acquisition = reader.acquisition()
+            try:
+                acquisition = reader.acquisition()
+            except StoreMissingError:  # the process before this one ended while it was made
+                if not set(found[reader.key].metadata.get("run_uids", ())) & set(coming):
+                    self._store.create(reader.key, {})
+                    self._store.finish(reader.key, "abandoned", "its making was interrupted, so it cannot be resumed")
+                continue
             documents = acquisition.documents
             start, joined = documents.get("start"), documents.get("joined")
             if documents.get("receiver", self._receiver) != self._receiver:
@@ -100,13 +139,16 @@ class Ingestion:
                 why = "its start document was not kept, so it cannot be resumed"
                 self._store.finish(reader.key, "abandoned", why)
                 continue
-            self._documents[reader.key] = documents
+            uid = None if start is None else str(start.get("uid"))
+            if joined or uid not in coming:
+                self._documents[reader.key] = documents
             if joined:
-                ended = [run for run, *_ in reader.frame_ids() if run != (start or {}).get("uid")]
-                angles = reader.angle_of_run()
+                again = {uid, *coming} - set(done)
+                ended = [run for run, *_ in reader.frame_ids() if run not in again]
+                angles = {run: angle for run, angle in reader.angle_of_run().items() if run not in again}
                 self._assembler.resume_joined(joined["uid"], tuple(joined["by"]), angles, len(ended))
-            if start is not None:  # once, where a run makes several tomograms
-                open_runs.setdefault(str(start.get("uid")), (reader, acquisition))
+            if start is not None and uid not in coming:  # once, where a run makes several tomograms
+                open_runs.setdefault(str(uid), (reader, acquisition))
         for uid, (reader, acquisition) in open_runs.items():
             self._resume_run(uid, reader, acquisition)
 
@@ -131,7 +173,8 @@ class Ingestion:
         if store.retrying_since is not None:
             away = f"the catalogue cannot be written: {store.last_error}"
             if store.waiting_frames:
-                return "degraded", f"{away}; {store.waiting_frames} frames are in memory alone", details
+                where = "wait on the disk (in the spool)" if self._kept else "are in memory alone"
+                return "degraded", f"{away}; {store.waiting_frames} frames {where}", details
             return "waiting", away, details
         if files["waits_for"]:
             return "receiving", f"frames wait for their files: {files['waits_for']}", details
@@ -202,7 +245,7 @@ class Ingestion:
             "element": action.element or None,
             "references": action.references,
             "profile": self._profile_name,
-            "software": f"pfitre-service {pfitre_service.__version__}",
+            "software": signature(),
         }
         self._store.create(action.key, metadata, expected_frames=action.expected_frames, documents=documents)
 

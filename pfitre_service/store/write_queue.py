@@ -22,6 +22,8 @@ class Job:
     run: Callable[[AcquisitionWriter], None] | None = None
     frames: tuple[Frame, ...] = ()
     nbytes: int = 0
+    number: int = 0
+    """Of the order in which jobs came."""
 
 
 class WriteQueue:
@@ -37,24 +39,32 @@ class WriteQueue:
         self.limit = limit
         self.nbytes = 0
         """Of every job not finished, the one in hand included."""
+        self.submitted = 0
+        """Jobs that ever came."""
         self._jobs: deque[Job] = deque()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     @property
+    def finished(self) -> int:
+        """So many of the first jobs that ever came are done."""
+        return self._jobs[0].number if self._jobs else self.submitted
+
+    @property
     def frames(self) -> int:
         """How many wait."""
         return sum(len(job.frames) for job in self._jobs)
 
-    def has_room(self, job: Job) -> bool:
-        """Whether `job` may be put in."""
+    def has_room(self, nbytes: int) -> bool:
+        """Whether a job of so many bytes may be put in."""
         # A job larger than the whole queue may pass alone: refusing it for ever would help nobody.
-        return job.nbytes == 0 or self.nbytes == 0 or self.nbytes + job.nbytes <= self.limit
+        return nbytes == 0 or self.nbytes == 0 or self.nbytes + nbytes <= self.limit
 
     def put(self, job: Job) -> None:
         """Take in a job."""
-        self._jobs.append(job)
+        self._jobs.append(replace(job, number=self.submitted))
+        self.submitted += 1
         self.nbytes += job.nbytes
 
     def first(self) -> Job | None:

@@ -99,6 +99,23 @@ class StoreThread:
                 waiting_bytes=self._queue.nbytes,
             )
 
+    @property
+    def submitted(self) -> int:
+        """Jobs that it was ever given."""
+        with self._condition:
+            return self._queue.submitted
+
+    @property
+    def finished(self) -> int:
+        """So many of the first of them are done, or refused for good."""
+        with self._condition:
+            return self._queue.finished
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether frames of so many bytes would be taken at once."""
+        with self._condition:
+            return self._queue.has_room(nbytes)
+
     def create(
         self,
         key: TomogramKey,
@@ -162,7 +179,9 @@ class StoreThread:
 
     def _submit(self, job: Job) -> None:
         with self._condition:
-            room = self._condition.wait_for(lambda: self._closing or self._queue.has_room(job), self._submit_timeout_s)
+            room = self._condition.wait_for(
+                lambda: self._closing or self._queue.has_room(job.nbytes), self._submit_timeout_s
+            )
             if self._closing or not room:
                 self._state = replace(self._state, refused_frames=self._state.refused_frames + len(job.frames))
                 why = "the store is closed" if self._closing else f"its queue of {self._queue.limit >> 20} MiB is full"

@@ -23,7 +23,7 @@ _STOP_RESERVE_S = 1.0
 class RestartPolicy:
     """When a dead child is started again, and how long a stop may take."""
 
-    first_delay_s: float = 0.5
+    first_delay_s: float = 0.05
     max_delay_s: float = 30.0
     healthy_after_s: float = 60.0
     """Ready for so long, a child's deaths so far no longer count towards its back-off."""

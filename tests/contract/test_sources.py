@@ -6,8 +6,9 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import bluesky.plans as bp
@@ -25,11 +26,13 @@ from pfitre_service.ingest import (
     AddFrames,
     AddReferences,
     CloseTomogram,
-    DocumentProxy,
     DocumentRules,
     Source,
+    SpoolReader,
+    SpoolSource,
+    SpoolWriter,
     TomogramAssembler,
-    ZmqSource,
+    ZmqReceiver,
 )
 from pfitre_service.ingest.sources.kafka_source import KafkaSource
 from pfitre_service.ingest.sources.tiled_source import TiledSource
@@ -52,16 +55,29 @@ class Feed:
 
 @contextmanager
 def over_zmq(request: pytest.FixtureRequest) -> Iterator[Feed]:
-    with DocumentProxy("127.0.0.1:0", "127.0.0.1:0") as proxy:
-        stop = threading.Event()
-        thread = threading.Thread(target=proxy.run, args=(stop,), name="proxy")
+    """Through what hears publishers and the spool that it fills."""
+    folder, stop = request.getfixturevalue("tmp_path") / "spool", threading.Event()
+    with (
+        SpoolWriter(folder, most_bytes=1 << 30, sync_ms=20) as spool,
+        ZmqReceiver("127.0.0.1:0", "127.0.0.1:0") as hearing,
+        SpoolReader(folder) as kept,
+    ):
+        thread = threading.Thread(
+            target=hearing.run, args=(lambda parts: spool.append("here", parts), stop, lambda: None), name="receive"
+        )
         thread.start()
-        publisher = Publisher(proxy.in_address)
-        yield Feed(ZmqSource(proxy.out_address), publisher, loses_what_comes_early=True)
+        publisher = Publisher(hearing.in_address)
+        yield Feed(SpoolSource(kept), publisher, loses_what_comes_early=True)
         publisher.close()
         stop.set()
         thread.join(10)
         assert not thread.is_alive()
+
+
+@contextmanager
+def unfilled_spool(address: str, folder: Path) -> Iterator[Source]:
+    with SpoolReader(folder / "spool") as spool:
+        yield SpoolSource(spool)
 
 
 @contextmanager
@@ -96,21 +112,28 @@ def over_tiled(request: pytest.FixtureRequest) -> Iterator[Feed]:
 @dataclass(frozen=True)
 class Implementation:
     feed: Callable[[pytest.FixtureRequest], AbstractContextManager[Feed]]
-    nowhere: Callable[[str], Source]
-    """One that listens at HOST:PORT, where nothing is."""
+    nowhere: Callable[[str, Path], AbstractContextManager[Source]]
+    """One that listens at HOST:PORT, or in a folder, where nothing is."""
     waits_for: str
     """What it says that it waits for then."""
+    address: str = ""
+    """What it says is its address, if not HOST:PORT."""
     slow: bool = False
     """Whether it takes seconds to begin, as a group of Kafka does until its members have met."""
 
 
 SOURCES = {
-    "0MQ": Implementation(over_zmq, ZmqSource, "no document proxy at 127"),
+    "0MQ": Implementation(over_zmq, unfilled_spool, "the process `receive` does not run", address="the spool"),
     "Kafka": Implementation(
-        over_kafka, lambda address: KafkaSource(address, ["topic"], options=KAFKA), "Connection refused|down", slow=True
+        over_kafka,
+        lambda address, folder: nullcontext(KafkaSource(address, ["topic"], options=KAFKA)),
+        "Connection refused|down",
+        slow=True,
     ),
     "Tiled": Implementation(
-        over_tiled, lambda address: TiledSource(f"http://{address}", lambda path: False), "does not|refused"
+        over_tiled,
+        lambda address, folder: nullcontext(TiledSource(f"http://{address}", lambda path: False)),
+        "does not|refused",
     ),
 }
 """A new source has a line here."""
@@ -179,14 +202,14 @@ def test_a_scan_comes_while_it_runs_in_order_and_every_document_once(feed, recei
     assert not feed.source.counts.connected, "it has left"
 
 
-def test_where_there_is_nothing_it_says_what_it_waits_for_idles_and_stops_when_told(implementation, receiving):
+def test_where_there_is_nothing_it_says_so_idles_and_stops_when_told(implementation, receiving, tmp_path):
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    source = implementation.nowhere(address)
-    assert source.counts.waits_for
-    assert address in source.counts.address
-    with receiving(source) as receiver:
-        receiver.until(lambda: re.search(implementation.waits_for, source.counts.waits_for))
-        receiver.until(lambda: receiver.idled >= 3)
+    with implementation.nowhere(address, tmp_path) as source:
+        assert source.counts.waits_for
+        assert (implementation.address or address) in source.counts.address
+        with receiving(source) as receiver:
+            receiver.until(lambda: re.search(implementation.waits_for, source.counts.waits_for))
+            receiver.until(lambda: receiver.idled >= 3)
     assert not source.counts.connected
     assert (source.counts.messages, source.counts.last_message_time, receiver.documents) == (0, None, [])
 

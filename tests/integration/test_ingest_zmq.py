@@ -1,4 +1,4 @@
-"""A real RunEngine, bluesky's own publisher, a real proxy, and the tomogram state machine behind it."""
+"""A real RunEngine, bluesky's own publisher, what hears it, the spool, and the tomogram state machine behind it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import bluesky.plans as bp
@@ -23,10 +24,12 @@ from pfitre_service.errors import ServiceError, SettingsError
 from pfitre_service.ingest import (
     AddFrames,
     CloseTomogram,
-    DocumentProxy,
     DocumentRules,
+    SpoolReader,
+    SpoolSource,
+    SpoolWriter,
     TomogramAssembler,
-    ZmqSource,
+    ZmqReceiver,
 )
 
 
@@ -98,10 +101,27 @@ def in_thread(name: str, run: Callable[[threading.Event], None]) -> Iterator[Non
         assert time.monotonic() - began < 1.0, "an orderly end takes less than a second"
 
 
-@pytest.fixture
-def proxy() -> Iterator[DocumentProxy]:
-    with DocumentProxy("127.0.0.1:0", "127.0.0.1:0") as proxy, in_thread("proxy", proxy.run):
+@contextmanager
+def hearing(folder: Path, *addresses: str | None, **options: Any) -> Iterator[ZmqReceiver]:
+    """What hears documents and keeps them in a spool in `folder`."""
+    with (
+        SpoolWriter(folder, most_bytes=1 << 30, sync_ms=20) as spool,
+        ZmqReceiver(*addresses, **options) as proxy,
+        in_thread("receive", lambda stop: proxy.run(lambda parts: spool.append("here", parts), stop, lambda: None)),
+    ):
         yield proxy
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[ZmqReceiver]:
+    with hearing(tmp_path / "spool", "127.0.0.1:0", "127.0.0.1:0", max_message_bytes=1 << 24) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[SpoolSource]:
+    with SpoolReader(tmp_path / "spool") as spool:
+        yield SpoolSource(spool, max_message_bytes=1 << 20)
 
 
 @pytest.fixture
@@ -110,13 +130,13 @@ def receiver() -> Receiver:
 
 
 @contextmanager
-def listening(source: ZmqSource, receiver: Receiver) -> Iterator[None]:
+def listening(source: SpoolSource, receiver: Receiver) -> Iterator[None]:
     with in_thread("source", lambda stop: source.run(receiver.handle, stop, lambda: None)):
         yield
 
 
 @contextmanager
-def publishing(proxy: DocumentProxy, receiver: Receiver, **options: Any) -> Iterator[Publisher]:
+def publishing(proxy: ZmqReceiver, receiver: Receiver, **options: Any) -> Iterator[Publisher]:
     """A publisher whose messages are known to arrive: probes are sent until one came through."""
     publisher = Publisher(proxy.in_address, **options)
     try:
@@ -148,9 +168,10 @@ def tomography() -> Callable[[int], Any]:
     return lambda points: bp.scan([camera], theta, 0, points - 1, points)
 
 
-def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(proxy, receiver, engine, tomography, tmp_path):
+def test_garbage_and_attacks_on_the_same_proxy_leave_the_next_scan_whole(
+    proxy, source, receiver, engine, tomography, tmp_path
+):
     proof = tmp_path / "proof"
-    source = ZmqSource(proxy.out_address, max_message_bytes=1 << 20)
     with listening(source, receiver), publishing(proxy, receiver) as publisher:
         send = publisher._socket.send
         send(b"nospaces")
@@ -201,17 +222,9 @@ def page_without_end() -> bytes:
     return b" event_page " + pickle.dumps(page)
 
 
-def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, receiver, engine, tomography):
-    source, attacks, began = (
-        ZmqSource(proxy.out_address),
-        [
-            colliding_keys(),
-            operations_without_end(),
-            arguments_copied_again_and_again(),
-            page_without_end(),
-        ],
-        time.monotonic(),
-    )
+def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, source, receiver, engine, tomography):
+    attacks = [colliding_keys(), operations_without_end(), arguments_copied_again_and_again(), page_without_end()]
+    began = time.monotonic()
     with listening(source, receiver), publishing(proxy, receiver) as publisher:
 
         def attack(name: str, document: dict[str, Any]) -> None:
@@ -230,11 +243,14 @@ def test_messages_made_to_take_for_ever_cost_a_running_scan_no_frame(proxy, rece
     assert time.monotonic() - began < 20
 
 
-def test_a_prefix_picks_its_publisher_among_two(proxy, receiver):
-    everything = Receiver()
+def test_a_prefix_picks_its_publisher_among_two(proxy, source, receiver, tmp_path):
+    """Behind a proxy of the beamline, which is another receiver here."""
+    everything, picked = Receiver(), tmp_path / "picked"
     with (
-        listening(ZmqSource(proxy.out_address, prefix=b"ours"), receiver),
-        listening(ZmqSource(proxy.out_address), everything),
+        hearing(picked, proxy.out_address, None, prefix=b"ours"),
+        SpoolReader(picked) as spool,
+        listening(SpoolSource(spool), receiver),
+        listening(source, everything),
         publishing(proxy, receiver, prefix=b"ours") as ours,
         publishing(proxy, everything, prefix=b"theirs") as theirs,
     ):
@@ -246,8 +262,8 @@ def test_a_prefix_picks_its_publisher_among_two(proxy, receiver):
     assert all(uid.startswith("probe") for uid in receiver.seen)
 
 
-def test_a_burst_larger_than_the_usual_mark_arrives_whole(proxy, receiver):
-    with listening(ZmqSource(proxy.out_address), receiver), publishing(proxy, receiver) as publisher:
+def test_a_burst_larger_than_the_usual_mark_arrives_whole(proxy, source, receiver):
+    with listening(source, receiver), publishing(proxy, receiver) as publisher:
         publisher._socket.setsockopt(zmq.SNDHWM, 0)
         with receiver.changed:
             for number in range(800):
@@ -256,37 +272,65 @@ def test_a_burst_larger_than_the_usual_mark_arrives_whole(proxy, receiver):
     assert sum(uid.startswith("probe-burst") for uid in receiver.seen) == 800
 
 
-def test_the_source_says_whether_the_proxy_is_there_and_finds_it_again(receiver):
-    with DocumentProxy("127.0.0.1:0", "127.0.0.1:0") as proxy:
+def test_it_says_whether_the_beamline_s_proxy_is_there_and_finds_it_again(receiver, tmp_path):
+    with ZmqReceiver("127.0.0.1:0", "127.0.0.1:0") as proxy:
         inside, outside = proxy.in_address, proxy.out_address
-    source = ZmqSource(outside)
     beat = threading.Condition()
 
     def idle() -> None:
         with beat:
             beat.notify_all()
 
-    def reaches(connected: bool) -> bool:
-        with beat:
-            return beat.wait_for(lambda: source.counts.connected is connected, 10)
+    with ZmqReceiver(outside, None) as behind:
 
-    with in_thread("source", lambda stop: source.run(receiver.handle, stop, idle)):
-        assert reaches(False)
-        with DocumentProxy(inside, outside) as proxy, in_thread("proxy", proxy.run):
-            assert reaches(True)
-            with publishing(proxy, receiver):
-                pass
-        assert reaches(False)
-        with DocumentProxy(inside, outside) as proxy, in_thread("proxy", proxy.run):
-            assert reaches(True)
-            with publishing(proxy, receiver):
-                pass
-    assert not source.counts.connected
+        def reaches(connected: bool) -> bool:
+            with beat:
+                return beat.wait_for(lambda: behind.connected is connected, 10)
+
+        with (
+            SpoolWriter(tmp_path / "behind", most_bytes=1 << 30, sync_ms=20) as kept,
+            in_thread("behind", lambda stop: behind.run(lambda parts: kept.append("here", parts), stop, idle)),
+            SpoolReader(tmp_path / "behind") as spool,
+            listening(SpoolSource(spool), receiver),
+        ):
+            assert reaches(False)
+            for _ in range(2):
+                with hearing(tmp_path / "proxy", inside, outside) as proxy:
+                    assert reaches(True)
+                    with publishing(proxy, receiver):
+                        assert proxy.messages > 0
+                assert reaches(False)
+
+
+def test_what_waits_in_the_socket_when_it_is_told_to_stop_is_kept():
+    kept, stop = [], threading.Event()
+    with ZmqReceiver("127.0.0.1:0", "127.0.0.1:0") as other:
+        publisher = Publisher(other.in_address)
+
+        def keep(parts: list[bytes]) -> None:
+            kept.append(parts[0])
+
+        with in_thread("receive", lambda stop: other.run(keep, stop, lambda: None)):
+            until(lambda: publisher("start", {"uid": "probe"}) or kept, 10)
+        # The socket hears while nobody reads it: what it holds is taken although `stop` is set before.
+        for number in range(100):
+            publisher("event", {"uid": f"probe-{number}"})
+        publisher("stop", {"uid": "probe-last"})
+        stop.set()
+        until(lambda: other.run(keep, stop, lambda: None) or b"probe-last" in kept[-1], 10)
+        publisher.close()
+    assert sum(b"event" in message for message in kept) == 100
 
 
 def test_a_port_that_is_taken_and_an_address_that_is_none_are_named(proxy):
     with pytest.raises(ServiceError, match=r"cannot bind tcp://127\.0\.0\.1:\d+"):
-        DocumentProxy(proxy.in_address, "127.0.0.1:0")
+        ZmqReceiver(proxy.in_address, "127.0.0.1:0")
     for address in ("localhost", "http://a:1", "a:99999", ""):
         with pytest.raises(SettingsError, match="expected a 0MQ address"):
-            ZmqSource(address)
+            ZmqReceiver(address, None)
+
+
+def until(condition: Callable[[], Any], timeout_s: float) -> None:
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at

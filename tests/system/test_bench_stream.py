@@ -27,7 +27,7 @@ def test_every_frame_that_was_sent_is_stored_in_its_place(way, tmp_path):
     assert result["shape"] == [32, 48]
     lag = result["lag_seconds"]
     assert 0 < lag["median"] <= lag["p95"] <= lag["max"]
-    assert {"publisher", "proxy", "ingest", "tiled", "worker"} <= set(result["cpu_ms_per_frame"])
+    assert {"publisher", "receive", "ingest", "tiled", "worker"} <= set(result["cpu_ms_per_frame"])
     assert result["bare_write"]["megabytes_per_second"] > 0
     assert list(tmp_path.iterdir()) == []
 

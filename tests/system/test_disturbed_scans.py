@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+import zmq
+from bluesky.callbacks.zmq import Publisher
 
 from pfitre_service.model import TomogramKey
 
@@ -77,8 +81,8 @@ def test_tiled_killed_in_mid_scan_loses_no_frame(service, scan_with, undisturbed
         killed["pid"] = service.kill("tiled")
 
     def see_that_frames_wait(key):
-        until(lambda: service.health("ingest").state == "degraded", "a word about frames in memory")
-        assert "frames are in memory alone" in service.health("ingest").reason
+        until(lambda: service.health("ingest").state == "degraded", "a word about frames that wait")
+        assert "frames wait on the disk" in service.health("ingest").reason
 
     key = scan_with({8: kill, 12: see_that_frames_wait})
     service.ready_again("tiled", killed["pid"])
@@ -89,42 +93,94 @@ def test_tiled_killed_in_mid_scan_loses_no_frame(service, scan_with, undisturbed
     until(lambda: service.health("ingest").state == "idle", "peace")
 
 
-def test_ingest_killed_in_mid_scan_goes_on_and_counts_what_it_missed(service, scan_with, until):
-    killed = {}
+def test_ingest_killed_five_times_in_mid_scan_loses_nothing(service, scan_with, undisturbed, until):
+    killed = []
 
     def kill(key):
-        until(lambda: service.stored(key) == 8, "eight stored frames")
-        killed["pid"] = service.kill("ingest")
+        until(lambda: (report := service.health("ingest")) and report.pid not in killed, "another life of ingest")
+        killed.append(service.kill("ingest"))
 
-    def wait_until_it_listens_again(key):
-        service.ready_again("ingest", killed["pid"])
-        until(lambda: service.health("ingest").state == "receiving", "the open run's resumption")
-        until(lambda: service.ingest()["source"]["connected"], "the connection to the proxy")
-
-    key = scan_with({8: kill, 12: wait_until_it_listens_again})
+    key = scan_with(dict.fromkeys((4, 9, 14, 19, 24), kill))
     metadata = service.ended(key)
+    assert len(set(killed)) == 5
     acquisition = service.reader(key).acquisition()
-    assert acquisition.state == "complete"
-    missing = acquisition.received["missing"]["primary"]
-    assert missing >= 4
-    assert service.stored(key) == metadata["frames_used"] == 26 - missing
-    assert f"{26 - missing} of 26 announced" in metadata["reason"]
+    assert (acquisition.state, acquisition.received["missing"]) == ("complete", {})
+    assert acquisition.received["projections"] == service.stored(key) == metadata["frames_used"] == 26
+    assert relative_difference(service.reader(key).volume(), undisturbed) < 1e-2
+    until(lambda: service.ingest().get("missing") == 0, "its counts")
 
 
-def test_the_proxy_killed_in_mid_scan_costs_counted_frames_only(service, scan_with, until):
+def test_a_run_of_which_ingest_saw_nothing_is_stored_after_its_restart(service, documents, until):
+    scan = documents()
+    heard = service.health("receive").details["messages"]
+    service.kill("ingest")
+    service.publish(*scan.whole())
+    until(lambda: service.health("receive").details["messages"] >= heard + 29, "the whole run's reception")
+    assert service.summary(scan.key) is None
+    assert service.ended(scan.key)["frames_used"] == 26
+    assert service.reader(scan.key).acquisition().received["missing"] == {}
+
+
+def test_a_killed_receiver_costs_nothing_that_its_publisher_can_keep(service, scan_with, until):
     killed = {}
 
     def kill(key):
         until(lambda: service.stored(key) == 8, "eight stored frames")
-        killed["pid"] = service.kill("proxy")
-        service.ready_again("proxy", killed["pid"])
-        until(lambda: service.ingest()["source"]["connected"], "the connection to the proxy")
+        killed["pid"] = service.kill("receive")  # frames 9 to 26 are published while it is down or comes back
 
     key = scan_with({8: kill})
-    service.until_heard()
+    service.ready_again("receive", killed["pid"])
     metadata = service.ended(key)
-    missing = service.reader(key).acquisition().received["missing"].get("primary", 0)
-    assert service.stored(key) == metadata["frames_used"] == 26 - missing
+    assert service.stored(key) == metadata["frames_used"] == 26
+    assert service.reader(key).acquisition().received["missing"] == {}
+
+
+def test_what_a_publisher_dropped_while_nobody_heard_is_named(service, documents, until):
+    scan = documents()
+    impatient = Publisher(service.settings.proxy.publish)
+    impatient._socket.disconnect(f"tcp://{service.settings.proxy.publish}")
+    impatient._socket.setsockopt(zmq.SNDHWM, 4)
+    impatient._socket.connect(f"tcp://{service.settings.proxy.publish}")
+    start = scan.start()
+    try:
+        until(lambda: impatient(*start) or service.ingest().get("open_runs"), "the start's way")
+        for name, document in [scan.descriptor(), *(scan.event(number) for number in range(1, 9))]:
+            impatient(name, document)
+            _pause()
+        until(lambda: service.stored(scan.key) == 8, "eight stored frames")
+        killed = service.kill("receive")
+        for number in range(9, 19):
+            impatient(*scan.event(number))
+        service.ready_again("receive", killed)
+        until(lambda: service.stored(scan.key) > 8, "the frames that the publisher kept")
+        for name, document in [*(scan.event(number) for number in range(19, 27)), scan.stop(26)]:
+            impatient(name, document)
+            _pause()
+        metadata = service.ended(scan.key)
+    finally:
+        impatient.close()
+    acquisition = service.reader(scan.key).acquisition()
+    missing = acquisition.received["missing"]["primary"]
+    assert 0 < missing < 10
+    assert service.stored(scan.key) == metadata["frames_used"] == 26 - missing
+    assert f"frames not there: stream 'primary': {19 - missing}-18" in acquisition.reason
+
+
+def test_a_junk_flood_in_mid_scan_is_read_past_and_freed(service, documents, until):
+    scan = documents()
+    first, *rest = scan.whole()
+    service.publish(first, *rest[:10])
+    for number in range(900):
+        service.publisher._socket.send(b" event " + bytes([number % 256]) * (number % 500))
+        if number % 100 == 0:
+            _pause()
+    service.publish(*rest[10:])
+    assert service.ended(scan.key)["frames_used"] == 26
+    until(lambda: (spool := service.ingest()["spool"])["settled"] == spool["next_message"] > 900, "an empty spool")
+
+
+def _pause():
+    threading.Event().wait(0.05)
 
 
 def test_flats_that_come_last_give_the_volume_of_flats_that_came_first(service, documents, until):

@@ -30,11 +30,12 @@ def process_alone(start_pfitre, own_settings, key_file, tmp_path, until):
     elsewhere = {"PFITRE_TILED__URI": url, "PFITRE_DATA_DIR": str(tmp_path / "not-here")}
     environments = {
         "tiled": {"PFITRE_TILED__PORT": str(own_settings.tiled.port), "PFITRE_DATA_DIR": str(tmp_path / "data")},
-        "proxy": {
+        "receive": {
             "PFITRE_PROXY__PUBLISH": own_settings.proxy.publish,
             "PFITRE_PROXY__SUBSCRIBE": own_settings.proxy.subscribe,
+            "PFITRE_DATA_DIR": str(tmp_path / "not-here"),
         },
-        "ingest": {**elsewhere, "PFITRE_SOURCE__ADDRESS": own_settings.source.address},
+        "ingest": elsewhere,
         "worker": {**elsewhere, "PFITRE_WORKER__PUBLISH_INTERVAL_S": "0.1"},
     }
 
@@ -53,7 +54,7 @@ def is_ready(address):
 
 def test_processes_started_one_by_one_work_together(process_alone, own_settings, key_file, connect, documents, until):
     started = {}
-    for name in ("worker", "ingest", "tiled", "proxy"):  # containers come up in any order
+    for name in ("worker", "ingest", "tiled", "receive"):  # containers come up in any order
         started[name] = process_alone(name)
     for name in started:
         until(lambda name=name: is_ready(getattr(own_settings.health, name)), f"the start of {name}")
@@ -62,7 +63,7 @@ def test_processes_started_one_by_one_work_together(process_alone, own_settings,
         scan = documents()
         service.publish(*scan.whole())
         assert service.ended(scan.key)["frames_used"] == 26
-    for name, number in (("worker", signal.SIGTERM), ("ingest", signal.SIGINT), ("proxy", signal.SIGTERM)):
+    for name, number in (("worker", signal.SIGTERM), ("ingest", signal.SIGINT), ("receive", signal.SIGTERM)):
         started[name].process.send_signal(number)
         assert started[name].process.wait(10) == 0, started[name].log.read_text()
         assert started[name].left_over() == []
@@ -85,7 +86,9 @@ def test_a_process_with_the_wrong_key_says_so_and_ends(process_alone, own_settin
 def test_a_process_that_is_none_is_named(pfitre):
     result = pfitre("process", "viewer")
     assert result.returncode == 1
-    assert result.stderr == "pfitre: there is no process 'viewer'; choose one of tiled, proxy, ingest, worker, epics\n"
+    assert (
+        result.stderr == "pfitre: there is no process 'viewer'; choose one of receive, tiled, ingest, worker, epics\n"
+    )
 
 
 def test_a_run_engine_s_own_process_can_feed_the_service(service, RE, small_scan):

@@ -25,7 +25,7 @@ def the_next_scan_works(service, documents):
     scan = documents()
     service.publish(*scan.whole(6))
     assert service.ended(scan.key)["frames_used"] == 6
-    for name in ("tiled", "proxy", "ingest", "worker", "supervisor"):
+    for name in ("tiled", "receive", "ingest", "worker", "supervisor"):
         assert service.health(name).ready
 
 

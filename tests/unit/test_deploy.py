@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy"
 CONTAINERFILES = ["Containerfile", "Containerfile.conda"]
 UNIT = DEPLOY / "systemd" / "pfitre.service"
 INSTRUCTIONS = {"FROM", "ARG", "ENV", "RUN", "WORKDIR", "COPY", "USER", "VOLUME", "CMD"}
-SERVICES = ["tiled", "proxy", "ingest", "worker"]
+SERVICES = ["receive", "tiled", "ingest", "worker"]
 
 
 def compose(path: Path = ROOT / "docker-compose.yml") -> dict[str, Any]:
@@ -86,13 +86,13 @@ def test_the_gpu_override_changes_only_the_worker_and_only_real_settings() -> No
 
 
 def test_the_containers_find_each_other() -> None:
-    tiled, proxy, ingest, worker = map(settings_of, SERVICES)
+    receive, tiled, ingest, worker = map(settings_of, SERVICES)
     assert ingest.tiled.uri == worker.tiled.uri == f"http://tiled:{tiled.tiled.port}"
     assert tiled.tiled.uri is None, "the container that embeds the catalogue must not look for another"
-    assert parse_address(ingest.source.address) == ("proxy", parse_address(proxy.proxy.subscribe)[1])
+    assert receive.data_dir == ingest.data_dir, "one keeps what it hears where the other reads it"
     listening = {
         "tiled": {tiled.tiled.port},
-        "proxy": {parse_address(proxy.proxy.publish)[1], parse_address(proxy.proxy.subscribe)[1]},
+        "receive": {parse_address(receive.proxy.publish)[1], parse_address(receive.proxy.subscribe)[1]},
     }
     for name in SERVICES:
         inside = {int(port.rpartition(":")[2]) for port in service(name).get("ports", [])}
@@ -107,10 +107,11 @@ def test_nothing_is_published_beyond_loopback_and_reading_needs_the_key() -> Non
     assert all(parse_address(getattr(settings_of(name).health, name))[0] == "127.0.0.1" for name in SERVICES)
 
 
-def test_the_catalogue_outlives_its_container() -> None:
-    volumes = [volume.split(":") for volume in service("tiled")["volumes"]]
+@pytest.mark.parametrize("name", ["receive", "tiled", "ingest"])
+def test_what_is_kept_outlives_its_container(name: str) -> None:
+    volumes = [volume.split(":") for volume in service(name)["volumes"]]
     assert [(source in compose()["volumes"], target) for source, target in volumes] == [(True, "/data")]
-    assert settings_of("tiled").data_dir == Path("/data")
+    assert settings_of(name).data_dir == Path("/data")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -135,8 +136,8 @@ def test_containers_start_after_what_they_need_is_healthy() -> None:
     needs = {name: service(name).get("depends_on", {}) for name in SERVICES}
     assert needs == {
         "tiled": {},
-        "proxy": {},
-        "ingest": {"tiled": {"condition": "service_healthy"}, "proxy": {"condition": "service_healthy"}},
+        "receive": {},
+        "ingest": {"tiled": {"condition": "service_healthy"}, "receive": {"condition": "service_healthy"}},
         "worker": {"tiled": {"condition": "service_healthy"}},
     }
 

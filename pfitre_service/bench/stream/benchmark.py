@@ -1,7 +1,7 @@
 """`pfitre bench stream`: frames into the catalogue, through 0MQ or a growing file, at a detector's pace.
 
-Nothing is simulated but the detector: bluesky's own publisher in a process of its own, a whole service (proxy, ingest,
-Tiled, worker) with its own supervisor, on the disk of a temporary folder. What was stored is read back from the
+Nothing is simulated but the detector: bluesky's own publisher in a process of its own, a whole service (receive,
+ingest, Tiled, worker) with its own supervisor, on the disk of a temporary folder. What was stored is read back from the
 catalogue, frame by frame. Beside it, one process writes the same bytes to the same disk plainly.
 """
 
@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfitre_service.bench.running_service import RunningService, wait_for
-from pfitre_service.bench.stream.detectors import stamp
 from pfitre_service.bench.stream.paced_run import Sent, publish
 from pfitre_service.errors import ServiceError
 
@@ -46,6 +46,8 @@ class StreamParameters:
     """Length of the scan."""
     file: bool = False
     """Whether frames come in an HDF5 file that grows, and not in the documents."""
+    kill: tuple[str, ...] = ()
+    """Processes of the service that are killed (SIGKILL) one after the other while the scan runs."""
 
     @property
     def frames(self) -> int:
@@ -70,7 +72,7 @@ def run(parameters: StreamParameters, ports: Sequence[int], folder: Path | None 
             result = _stream(parameters, service, frames if parameters.file else None)
         shutil.rmtree(frames, ignore_errors=True)
         bare = bare_write(Path(name) / "bare", parameters.shape, parameters.frames)
-    path = sum(result["cpu_ms_per_frame"].get(process, 0.0) for process in ("proxy", "ingest", "tiled"))
+    path = sum(result["cpu_ms_per_frame"].get(process, 0.0) for process in ("receive", "ingest", "tiled"))
     return {
         **asdict(parameters),
         "cores": os.cpu_count(),
@@ -88,10 +90,13 @@ def _stream(parameters: StreamParameters, service: RunningService, folder: Path 
         wait_for(lambda: service.ingest().get("documents", {}).get("stop"), _HEARD_S, "ingest heard no document")
         before = service.cpu_seconds()
         link.send("heard")
-        looks, sent = _watch(link.recv(), link, service)
+        behind: list[float] = []
+        looks, sent = _watch(link.recv(), link, service, _meanwhile(parameters, service, behind))
         after, ingest = service.cpu_seconds(), service.ingest()
+        receive = service.processes()["receive"]["details"]
         link.send("done")
-    cpu = {"publisher": sent.cpu_seconds, **{name: after[name] - before[name] for name in before}}
+    lived = [name for name in before if name not in parameters.kill]
+    cpu = {"publisher": sent.cpu_seconds, **{name: after[name] - before[name] for name in lived}}
     stored = int(looks[-1, 1])
     return {
         "sent": parameters.frames,
@@ -103,6 +108,9 @@ def _stream(parameters: StreamParameters, service: RunningService, folder: Path 
         "achieved_rate": (parameters.frames - 1) / max(float(np.ptp(sent.times)), 1e-9),
         "stored_megabytes_per_second": stored * parameters.frame_bytes / 1e6 / float(looks[-1, 0] - sent.times[0]),
         "lag_seconds": lag_seconds(looks, sent.times),
+        "behind_ms": float(np.median(behind)) if behind else None,
+        "longest_keep_ms": receive["longest_keep_ms"],
+        "longest_unsynced_ms": receive["longest_unsynced_ms"],
         "cpu_ms_per_frame": {name: 1e3 * seconds / parameters.frames for name, seconds in cpu.items()},
         "cpu_share": {name: seconds / float(looks[-1, 0] - sent.times[0]) for name, seconds in cpu.items()},
     }
@@ -128,7 +136,26 @@ def _publisher(parameters: StreamParameters, address: str, folder: Path | None) 
         link.close()
 
 
-def _watch(run_uid: str, link: Connection, service: RunningService) -> tuple[NDArray[np.float64], Sent]:
+def _meanwhile(parameters: StreamParameters, service: RunningService, behind: list[float]) -> Iterator[None]:
+    """Kills what is to be killed, at even times from now on; to be asked again and again.
+
+    behind: gets the milliseconds from the hearing of a message to its decoding, at each time.
+    """
+    if unknown := set(parameters.kill) - set(service.processes()):
+        raise ServiceError(f"there is no process {', '.join(sorted(unknown))} to be killed")
+    begin, pause = time.monotonic(), parameters.seconds / (len(parameters.kill) + 1)
+    waiting = list(enumerate(parameters.kill, start=1))
+    while True:
+        processes = service.processes()
+        behind += [spool["behind_ms"]] if (spool := processes["ingest"].get("details", {}).get("spool")) else []
+        if waiting and time.monotonic() >= begin + waiting[0][0] * pause and "pid" in processes[waiting[0][1]]:
+            os.kill(processes[waiting.pop(0)[1]]["pid"], signal.SIGKILL)
+        yield
+
+
+def _watch(
+    run_uid: str, link: Connection, service: RunningService, meanwhile: Iterator[None]
+) -> tuple[NDArray[np.float64], Sent]:
     """Looks at the catalogue until the acquisition has ended there, or nothing is added any more.
 
     Returns (look, 2) float64: seconds since the epoch and frames stored by then; and what the publisher sent.
@@ -139,6 +166,7 @@ def _watch(run_uid: str, link: Connection, service: RunningService) -> tuple[NDA
             sent, moved = link.recv(), time.monotonic()
         elif sent is not None:
             time.sleep(_LOOK_S)
+        next(meanwhile)
         stored, ended = service.stored(run_uid)
         if stored > looks[-1][1]:
             moved = time.monotonic()
@@ -163,13 +191,13 @@ def lag_seconds(looks: NDArray[np.float64], times: NDArray[np.float64]) -> dict[
 
 
 def count_wrong(service: RunningService, run_uid: str, stored: int) -> int:
-    """Stored frames that are not the one that was sent in their place."""
-    wrong = 0
+    """Stored frames that do not follow, in the order in which they were sent, on the one before."""
+    numbers = [np.array([-1])]
     for first in range(0, stored, _READ_FRAMES):
         stop = min(first + _READ_FRAMES, stored)
-        found = np.frombuffer(service.first_pixels(run_uid, first, stop), np.uint16).reshape(-1, 2)
-        wrong += int(np.any(found != [stamp(number) for number in range(first, stop)], axis=1).sum())
-    return wrong
+        found = np.frombuffer(service.first_pixels(run_uid, first, stop), np.uint16).reshape(-1, 2).astype(np.int64)
+        numbers.append(found[:, 0] + (found[:, 1] << 16))
+    return int((np.diff(np.concatenate(numbers)) <= 0).sum())
 
 
 def bare_write(path: Path, shape: tuple[int, int], frames: int, *, most_bytes: int = 1 << 30) -> dict[str, float]:
@@ -197,10 +225,14 @@ def render(result: dict[str, Any]) -> str:
             f"{result['rate']:g} a second for {result['seconds']:g} s ({result['megabytes_per_second']:.0f} MB/s), "
             f"on {result['cores']} cores with a load of {result['load_before']:.1f} before",
             f"sent {result['sent']}, stored {result['stored']}, lost {result['lost']}, refused {result['refused']}, "
-            f"unreadable {result['unreadable']}, wrong {result['wrong']}",
+            f"unreadable {result['unreadable']}, wrong {result['wrong']}"
+            + (f"; killed meanwhile: {', '.join(result['kill'])}" if result["kill"] else ""),
             f"from the detector to a stored row: median {lag['median']:.2f} s, 95 % {lag['p95']:.2f} s, "
             f"longest {lag['max']:.2f} s, last frame {lag['at_end']:.2f} s (looked at every {lag['resolution']:g} s)",
             f"CPU ms a frame: {cpu}",
+            f"kept in the spool within {result['longest_keep_ms']:.1f} ms of being heard, and on the disk within "
+            f"{result['longest_unsynced_ms']:.1f} ms of that, at the longest; "
+            f"decoded {result['behind_ms'] or 0:.1f} ms after being heard (median)",
             f"a bare write of the same bytes: {bare['megabytes_per_second']:.0f} MB/s, "
             f"{bare['cpu_ms_per_frame']:.3f} ms of CPU a frame; "
             f"the service took {100 * result['share_of_bare_write']:.0f} % of that rate{over}",

@@ -67,6 +67,8 @@ class TomogramAssembler:
         self._past: deque[str] = deque(maxlen=_RECENT_DESCRIPTORS)
         """Descriptor uids of runs that ended."""
         self._waiting = PendingDocuments(rules.max_held)
+        self.stored_runs: frozenset[str] = frozenset()
+        """Uids of runs that are stored whole before they come: what comes of them once more is left alone."""
         self._reported: deque[str] = deque(maxlen=_RECENT_RUNS)
         """What was told once and is only counted since."""
         self._handlers: dict[str, Callable[[dict[str, Any]], list[Action]]] = {
@@ -89,9 +91,7 @@ class TomogramAssembler:
         handler = self._handlers.get(name) if isinstance(name, str) else None
         if handler is None:
             self._tally.unknown_names += 1
-            return self._once(
-                f"name {quoted(name)}", "warning", f"unknown document name {quoted(name)}; it is left out"
-            )
+            return self._once(f"name {quoted(name)}", "warning", f"unknown document name {quoted(name)} is left out")
         self._tally.documents[name] += 1
         return self._guarded(name, document, handler)
 
@@ -174,7 +174,9 @@ class TomogramAssembler:
         uid = uid_of(document, "uid")
         if uid in self._runs or self._is_past(uid):
             return self._again("start", uid, uid)
-        refusal = self._rules.refusal(document)
+        refusal = (
+            "it was stored before this process started" if uid in self.stored_runs else self._rules.refusal(document)
+        )
         tomogram = Tomogram(uid) if refusal else self._tomogram(uid, document)
         run = Run(document, StartMetadata.from_start(uid, document, self._rules), self._rules, tomogram)
         actions: list[Action] = [Note(uid, "warning", sentence) for sentence in contradictions(document)]

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pfitre_service.errors import InputError, StoreError
 from pfitre_service.ingest.assembly.actions import ReadFrames
@@ -51,6 +51,8 @@ class _Job:
     read: ReadFrames | None
     then: Callable[[Unreadable], None] | None = None
     """Called, in its turn, with what could not be read of the tomogram so far."""
+    number: int = 0
+    """Of the order in which jobs came."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class ReadingThread:
         self._waiting_since: defaultdict[TomogramKey, dict[str, float]] = defaultdict(dict)
         """When something of a file could not be read for the first time since it last could: one clock a file. When it
         has run down, further frames of that file are tried once each."""
+        self._submitted = 0
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="pfitre-files", daemon=True)
         self._thread.start()
@@ -94,7 +97,19 @@ class ReadingThread:
         event = (run_uid, stream, seq_num)
         with self._condition:
             line = self._lines.get(key, _Line())
-            line.jobs = deque(_Job(None) if _event_of(job) == event else job for job in line.jobs)
+            line.jobs = deque(replace(job, read=None) if _event_of(job) == event else job for job in line.jobs)
+
+    @property
+    def submitted(self) -> int:
+        """Jobs that it was ever given."""
+        with self._condition:
+            return self._submitted
+
+    @property
+    def finished(self) -> int:
+        """So many of the first of them are done."""
+        with self._condition:
+            return min((line.jobs[0].number for line in self._lines.values()), default=self._submitted)
 
     def report(self) -> dict[str, object]:
         """For the health page: events that wait for a file, why, and frames that could not be read."""
@@ -115,7 +130,8 @@ class ReadingThread:
 
     def _submit(self, key: TomogramKey, job: _Job) -> None:
         with self._condition:
-            self._lines.setdefault(key, _Line()).jobs.append(job)
+            self._lines.setdefault(key, _Line()).jobs.append(replace(job, number=self._submitted))
+            self._submitted += 1
             self._condition.notify_all()
 
     def _work(self) -> None:

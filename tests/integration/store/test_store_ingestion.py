@@ -7,7 +7,10 @@ import pytest
 
 from pfitre_service.errors import InputError
 from pfitre_service.ingest import DocumentRules
+from pfitre_service.model import TomogramKey
 from pfitre_service.service.ingestion import Ingestion
+from pfitre_service.store import layout
+from pfitre_service.store.tiled_http import nodes
 from pfitre_service.store.writer_thread import StoreThread
 
 
@@ -92,6 +95,17 @@ def test_a_tomogram_that_somebody_else_receives_is_left_to_them(catalog, key, ui
     _, reason, _ = ingest(catalog, [], resume=True)
     assert uid[:8] not in reason
     assert catalog.reader(key).acquisition().state == "receiving"
+
+
+def test_a_tomogram_whose_making_was_interrupted_is_given_up_and_stops_nobody(catalog, wire, key, uid):
+    nodes.create_container(wire, layout.ROOT, key.id, {"status": "receiving", "run_uids": [uid]})
+    ingest(catalog, run(f"{uid}-next", 2), resume=True)
+    acquisition = catalog.reader(key).acquisition()
+    assert (acquisition.state, acquisition.reason) == (
+        "abandoned",
+        "its making was interrupted, so it cannot be resumed",
+    )
+    assert catalog.reader(TomogramKey(f"{uid}-next")).acquisition().state == "complete"
 
 
 def test_a_full_queue_is_counted_and_noted(catalog, key, uid):

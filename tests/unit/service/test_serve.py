@@ -18,9 +18,9 @@ def with_epics(**epics):
 
 
 def test_process_variables_are_off_unless_a_prefix_is_given():
-    assert [spec.name for spec in process_specs(Settings())] == ["tiled", "proxy", "ingest", "worker"]
+    assert [spec.name for spec in process_specs(Settings())] == ["receive", "tiled", "ingest", "worker"]
     specs = process_specs(with_epics())
-    assert [spec.name for spec in specs] == ["tiled", "proxy", "ingest", "worker", "epics"]
+    assert [spec.name for spec in specs] == ["receive", "tiled", "ingest", "worker", "epics"]
     assert specs[-1].depends_on == ("tiled",)
     assert specs[-1].main is PROCESSES["epics"]
 
