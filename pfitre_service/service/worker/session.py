@@ -75,6 +75,14 @@ class Session:
         return self._stored("projection") - (0 if self.engine is None else self.engine.projections.active.stored)
 
     @property
+    def place(self) -> str:
+        """How far it has come, in words that are the same when it comes there again."""
+        if self.engine is None:
+            return "its first projections"
+        used = self.engine.projections.active.used
+        return f"{used} of {self._stored('projection')} projections, {self.engine.phase}, step {self.engine.revision}"
+
+    @property
     def has_work(self) -> bool:
         """Whether a call of `work` would do something."""
         if self.unread > 0 or self._new_references or self._newly_withdrawn or (self._ended and not self._closed):

@@ -23,6 +23,7 @@ from pfitre_service.engine.parameters import EngineParameters, choose_device, us
 from pfitre_service.errors import InputError, SettingsError, StoreError, StoreMissingError, StoreUnavailableError
 from pfitre_service.logs import about
 from pfitre_service.model import FrameBatch, ScanGeometry, TomogramKey
+from pfitre_service.service.worker.attempts import Attempts
 from pfitre_service.service.worker.publisher import Publisher
 from pfitre_service.service.worker.session import Session
 from pfitre_service.store import layout
@@ -47,8 +48,9 @@ def next_turn(waiting: Iterable[Session], last: Session | None) -> Session | Non
 class Worker:
     """The sessions of all unfinished tomograms."""
 
-    def __init__(self, catalog: Catalog, publisher: Publisher, settings: Settings) -> None:
+    def __init__(self, catalog: Catalog, publisher: Publisher, settings: Settings, attempts: Attempts) -> None:
         self._catalog = catalog
+        self._attempts = attempts
         self._publisher = publisher
         self._settings = settings
         self._sessions: dict[TomogramKey, Session] = {}
@@ -69,7 +71,10 @@ class Worker:
                 self._sessions[summary.key] = Session(reader, self._publisher, self._settings)
                 with about(summary.key):
                     logger.info("taken up")
-            self._sessions[summary.key].observe(summary)
+            session = self._sessions[summary.key]
+            session.observe(summary)
+            if (reason := self._attempts.verdict(summary.key)) is not None:
+                self._give_up(session, reason)
 
     def _summaries(self) -> list[TomogramSummary]:
         """The newest tomograms, those at work, and now and then whatever else is unfinished: a catalogue may hold many
@@ -90,8 +95,10 @@ class Worker:
         session = next_turn(self._sessions.values(), self._last)
         self._forget_finished()
         if session is None:
+            self._attempts.rest()
             return False
         self._last = session
+        self._attempts.begin(session.key, session.place)
         with about(session.key):
             try:
                 session.work()
@@ -142,6 +149,7 @@ class Worker:
             self._end(session)
 
     def _end(self, session: Session) -> None:
+        self._attempts.forget(session.key)
         self._last_ended = session.report()
         del self._sessions[session.key]
 
@@ -166,7 +174,8 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
     device = choose_device(settings.worker.device)
     use_threads(settings.worker.threads)
     with connect_catalog(settings) as catalog, Publisher(catalog) as publisher:
-        worker = Worker(catalog, publisher, settings)
+        attempts = Attempts(settings.data_dir / "worker.json")
+        worker = Worker(catalog, publisher, settings, attempts)
         _warm_up(device, settings.prior)
         logger.info("worker on %s", device)
         observe_next, busy = 0.0, False
@@ -188,3 +197,4 @@ def run_worker(settings: Settings, context: ProcessContext) -> None:
             worker.report(context)
             if not busy:
                 context.stop.wait(settings.worker.poll_interval_s)
+        attempts.rest()

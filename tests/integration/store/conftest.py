@@ -9,6 +9,12 @@ from typing import Any
 
 import pytest
 
+from pfitre_service.config import Settings
+from pfitre_service.service.worker.attempts import Attempts
+from pfitre_service.service.worker.publisher import Publisher
+from pfitre_service.service.worker.worker import Worker
+from pfitre_service.store.catalog import Catalog
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -27,3 +33,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def server_on_small_disk(small_disk: Path, server_in: Callable[[Path], Any]) -> Any:
     return server_in(small_disk / "tiled")
+
+
+@pytest.fixture(scope="session")
+def make_worker(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Worker]:
+    """`make_worker(catalog, publisher, settings)`: workers that come one after the other at one place."""
+
+    note = tmp_path_factory.mktemp("worker") / "worker.json"
+
+    def make(catalog: Catalog, publisher: Publisher, settings: Settings) -> Worker:
+        return Worker(catalog, publisher, settings, Attempts(note))
+
+    return make

@@ -17,7 +17,6 @@ from pfitre_service.ingest import DocumentRules
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.ingestion import Ingestion
 from pfitre_service.service.worker.publisher import Publisher
-from pfitre_service.service.worker.worker import Worker
 from pfitre_service.store.writer_thread import StoreThread
 
 SETTINGS = Settings(worker=WorkerSettings(device="cpu", publish_interval_s=0.0, batch_frames=8, heldout_every=0))
@@ -94,9 +93,9 @@ def received(catalog, documents, *, stop_after=None):
     return catalog.reader(TomogramKey(documents[0][1]["uid"]))
 
 
-def final_volume(catalog, reader):
+def final_volume(catalog, reader, make_worker):
     with Publisher(catalog) as publisher:
-        worker = Worker(catalog, publisher, SETTINGS)
+        worker = make_worker(catalog, publisher, SETTINGS)
         ends_at = time.monotonic() + 120
         while catalog.summary(reader.key).status != "final":
             assert time.monotonic() < ends_at, f"not final: {reader.metadata().get('reason')}"
@@ -119,9 +118,9 @@ def scans(module_engine):
 
 
 @pytest.fixture(scope="module")
-def expected(catalog, scans):
+def expected(catalog, scans, make_worker):
     """The volume of the scan that nothing happened to."""
-    return final_volume(catalog, received(catalog, scans[False]))
+    return final_volume(catalog, received(catalog, scans[False]), make_worker)
 
 
 def test_the_run_engine_takes_points_again_as_this_is_written_for(scans):
@@ -132,7 +131,9 @@ def test_the_run_engine_takes_points_again_as_this_is_written_for(scans):
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_paused_scan_gives_the_volume_of_one_that_was_not(catalog, scans, expected, restarted, module_engine):
+def test_a_paused_scan_gives_the_volume_of_an_unbroken_one(
+    catalog, scans, expected, restarted, module_engine, make_worker
+):
     broken = scans[True] if not restarted else documents_of(module_engine, Beamline(), broken=True)
     first_retake = next(
         at
@@ -144,5 +145,5 @@ def test_a_paused_scan_gives_the_volume_of_one_that_was_not(catalog, scans, expe
     assert (counts["retaken"], counts["duplicates"], counts["missing"], counts["refused"]) == (3, 0, {}, {})
     assert len(reader.withdrawn("projection")) == len(PAUSED_AT)
     assert reader.withdrawn("flat") == {1}
-    np.testing.assert_allclose(final_volume(catalog, reader), expected, atol=1e-3 * expected.max())
+    np.testing.assert_allclose(final_volume(catalog, reader, make_worker), expected, atol=1e-3 * expected.max())
     assert f"{len(ANGLES)} of " in reader.metadata()["reason"]

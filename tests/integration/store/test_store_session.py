@@ -11,7 +11,6 @@ import pytest
 from pfitre_service.config import Settings, WorkerSettings
 from pfitre_service.model import Frame, TomogramKey
 from pfitre_service.service.worker.publisher import Publisher
-from pfitre_service.service.worker.worker import Worker
 
 SETTINGS = Settings(worker=WorkerSettings(device="cpu", publish_interval_s=0.0, batch_frames=8))
 
@@ -63,8 +62,8 @@ def status(catalog, key):
     return catalog.summary(key).status
 
 
-def test_frames_become_a_final_volume_as_soon_as_the_scan_ends(catalog, publisher, tomogram, key):
-    worker = Worker(catalog, publisher, SETTINGS)
+def test_frames_become_a_final_volume_as_soon_as_the_scan_ends(catalog, publisher, tomogram, key, make_worker):
+    worker = make_worker(catalog, publisher, SETTINGS)
     tomogram.append(frames(6))
     work(worker, lambda: status(catalog, key) == "iterating")
     tomogram.append(frames(6, first=7))
@@ -77,14 +76,14 @@ def test_frames_become_a_final_volume_as_soon_as_the_scan_ends(catalog, publishe
     assert not worker.work()
 
 
-def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomogram, key):
+def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomogram, key, make_worker):
     tomogram.append(frames(8))
-    first = Worker(catalog, publisher, SETTINGS)
+    first = make_worker(catalog, publisher, SETTINGS)
     work(first, lambda: (catalog.summary(key).revision or 0) > 1 and publisher.is_done_with(key))
     before = catalog.reader(key).progress()[-1]
     tomogram.append(frames(4, first=9))
     tomogram.close("complete", None)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
     rows = catalog.reader(key).progress()
     assert [row.revision for row in rows] == list(range(1, len(rows) + 1))
     assert rows[-1].iterations > before.iterations
@@ -93,11 +92,11 @@ def test_a_worker_that_comes_later_counts_revisions_on(catalog, publisher, tomog
     assert catalog.reader(key).revision() == rows[-1].revision
 
 
-def test_a_tomogram_that_many_newer_ones_have_passed_is_taken_up_and_goes_on(catalog, publisher, tomogram, key):
+def test_a_tomogram_that_many_newer_ones_have_passed_goes_on(catalog, publisher, tomogram, key, make_worker):
     tomogram.append(frames(6))
     for number in range(21):
         catalog.create(TomogramKey(f"{key.id}-newer-{number}"), {"status": "final"})
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     work(worker, lambda: catalog.summary(key).revision)
     tomogram.append(frames(6, first=7))
     tomogram.close("complete", None)
@@ -105,11 +104,11 @@ def test_a_tomogram_that_many_newer_ones_have_passed_is_taken_up_and_goes_on(cat
     assert catalog.reader(key).metadata()["frames_used"] == 12
 
 
-def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key):
+def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "transmission", "geometry": {"axis": 7.5}})
     writer = catalog.acquisition_writer(key)
     images = [Frame(np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(10)]
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     writer.append(images)
     work(worker, lambda: status(catalog, key) == "iterating")
     assert len(catalog.reader(key).metadata()["warnings"]) == 2
@@ -120,7 +119,7 @@ def test_flats_that_come_late_make_the_worker_add_the_frames_again(catalog, publ
     assert (metadata["frames_used"], metadata["warnings"]) == (10, [])
 
 
-def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, publisher, key):
+def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "line_integral"})
     writer = catalog.acquisition_writer(key)
     stripes = np.zeros((4, 16), np.float32)
@@ -128,7 +127,7 @@ def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, pu
     images = [
         Frame(f.image + stripes, f.role, 4.0 * f.seq_num, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(45)
     ]
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     writer.append(images[:30])
     work(worker, lambda: status(catalog, key) == "iterating")
     assert catalog.reader(key).metadata()["warnings"] == []
@@ -140,8 +139,8 @@ def test_stripes_are_taken_out_of_all_frames_when_the_last_one_is_in(catalog, pu
     assert any(warning.startswith("stripes of 0.02") for warning in metadata["warnings"])
 
 
-def test_projections_that_are_withdrawn_do_not_count_whenever_that_is_said(catalog, publisher, tomogram, key):
-    worker = Worker(catalog, publisher, SETTINGS)
+def test_projections_that_are_withdrawn_do_not_count_whenever_it_comes(catalog, publisher, tomogram, key, make_worker):
+    worker = make_worker(catalog, publisher, SETTINGS)
     tomogram.append(frames(10))
     tomogram.update(withdrawn=[2])  # before the worker has seen it
     work(worker, lambda: (catalog.summary(key).revision or 0) > 0)
@@ -164,12 +163,12 @@ def off_axis(angles, axis=10.0):
     ]
 
 
-def test_the_axis_that_a_worker_found_is_where_the_next_one_begins(catalog, publisher, key):
+def test_the_axis_that_a_worker_found_is_where_the_next_one_begins(catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "line_integral"})
     writer = catalog.acquisition_writer(key)
     shadows = off_axis(np.arange(0.0, 180.0, 7.5))
     writer.append(shadows[:20])
-    first = Worker(catalog, publisher, SETTINGS)
+    first = make_worker(catalog, publisher, SETTINGS)
 
     def found():
         return catalog.reader(key).metadata().get("calibration", {}).get("axis_origin") == "found"
@@ -179,7 +178,7 @@ def test_the_axis_that_a_worker_found_is_where_the_next_one_begins(catalog, publ
     assert calibration["axis"] == pytest.approx(10.0, abs=0.3)
     writer.append(shadows[20:])
     writer.close("complete", None)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
     final = catalog.reader(key).metadata()
     assert final["calibration"]["axis"] == pytest.approx(calibration["axis"], abs=0.25)
     assert (final["calibration"]["angles"], final["frames_used"]) == (24, 24)
@@ -192,8 +191,8 @@ def _rest(frame):
 @pytest.mark.parametrize(
     ("count", "said"), [(0, "no projection was stored: scan aborted"), (1, "got 1 usable of 1 stored: scan aborted")]
 )
-def test_too_few_projections_are_a_failure_with_a_reason(catalog, publisher, tomogram, key, count, said):
-    worker = Worker(catalog, publisher, SETTINGS)
+def test_too_few_projections_are_a_failure_with_a_reason(catalog, publisher, tomogram, key, count, said, make_worker):
+    worker = make_worker(catalog, publisher, SETTINGS)
     if count:
         tomogram.append(frames(count))
     tomogram.close("aborted", "out of beam")
@@ -202,22 +201,22 @@ def test_too_few_projections_are_a_failure_with_a_reason(catalog, publisher, tom
     assert "out of beam" in catalog.reader(key).metadata()["reason"]
 
 
-def test_one_tomogram_s_failure_leaves_the_others_alone(catalog, publisher, tomogram, key):
+def test_one_tomogram_s_failure_leaves_the_others_alone(catalog, publisher, tomogram, key, make_worker):
     broken = TomogramKey(f"{key}-broken")
     catalog.create(broken, {"measurement": "line_integral", "geometry": {"axis": 1e9}})
     catalog.acquisition_writer(broken).append(frames(4))
     tomogram.append(frames(12))
     tomogram.close("complete", None)
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     work(worker, lambda: status(catalog, key) == "final" and status(catalog, broken) == "failed")
     assert "rotation axis" in catalog.reader(broken).metadata()["reason"]
 
 
-def test_what_nobody_said_of_the_images_their_values_decide(catalog, publisher, key):
+def test_what_nobody_said_of_the_images_their_values_decide(catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "transmission", "measurement_stated": False})
     writer = catalog.acquisition_writer(key)
     writer.append(frames(6))
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     work(worker, lambda: catalog.summary(key).metadata.get("measurement") == "line_integral")
     writer.append(frames(6, first=7))
     writer.close("complete", None)
@@ -228,7 +227,7 @@ def test_what_nobody_said_of_the_images_their_values_decide(catalog, publisher, 
     assert [row.revision for row in rows] == list(range(1, len(rows) + 1))
 
 
-def test_a_tomogram_whose_references_are_swapped_fails_with_that_reason_and_keeps_its_frames(catalog, publisher, key):
+def test_a_tomogram_whose_references_are_swapped_fails_and_keeps_its_frames(catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "transmission"})
     writer = catalog.acquisition_writer(key)
     for role, level in (("flat", 10), ("dark", 1000)):
@@ -238,7 +237,7 @@ def test_a_tomogram_whose_references_are_swapped_fails_with_that_reason_and_keep
         [Frame(1000 * np.exp(-f.image), f.role, f.angle, f.seq_num, f.time, f.run_uid, f.stream) for f in frames(8)]
     )
     writer.close("complete", None)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
     assert "flats-not-above-darks" in catalog.reader(key).metadata()["reason"]
     assert catalog.summary(key).frames["projection"] == 8
 
@@ -257,15 +256,15 @@ def flip(path):
 
 
 def test_a_frame_that_was_damaged_before_the_worker_came_again_is_left_out_and_named(
-    server, catalog, publisher, tomogram, key
+    server, catalog, publisher, tomogram, key, make_worker
 ):
     tomogram.append(frames(8))
-    first = Worker(catalog, publisher, SETTINGS)
+    first = make_worker(catalog, publisher, SETTINGS)
     work(first, lambda: (catalog.summary(key).revision or 0) > 1 and publisher.is_done_with(key))
     flip(frame_files(server, key)[2])
     tomogram.append(frames(4, first=9))
     tomogram.close("complete", None)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "final")
     metadata, without = catalog.reader(key).metadata(), TomogramKey(f"{key}-without")
     assert metadata["reason"].startswith(
         "11 of 12 projections used, 1 damaged in the store and left out (projection 2, run run-1, seq_num 3: "
@@ -277,26 +276,26 @@ def test_a_frame_that_was_damaged_before_the_worker_came_again_is_left_out_and_n
     writer.append(frames(12))
     writer.update(withdrawn=[2])
     writer.close("complete", None)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, without) == "final")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, without) == "final")
     volume, expected = catalog.reader(key).volume(), catalog.reader(without).volume()
     np.testing.assert_allclose(volume, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_tomogram_whose_flats_are_all_damaged_fails_with_that_reason(server, catalog, publisher, key):
+def test_a_tomogram_whose_flats_are_all_damaged_fails_with_that_reason(server, catalog, publisher, key, make_worker):
     catalog.create(key, {"measurement": "transmission"})
     writer = catalog.acquisition_writer(key)
     writer.append([*frames(2, role="flat"), *frames(8)])
     for path in frame_files(server, key, "flats"):
         flip(path)
-    work(Worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
+    work(make_worker(catalog, publisher, SETTINGS), lambda: status(catalog, key) == "failed")
     assert "all 2 flats are damaged in the store" in catalog.reader(key).metadata()["reason"]
 
 
 def test_a_tomogram_whose_results_cannot_be_written_fails_and_is_not_taken_up_again(
-    server, catalog, publisher, tomogram, key
+    server, catalog, publisher, tomogram, key, make_worker
 ):
     tomogram.append(frames(8))
-    worker = Worker(catalog, publisher, SETTINGS)
+    worker = make_worker(catalog, publisher, SETTINGS)
     work(worker, lambda: (catalog.summary(key).revision or 0) > 1)
     (server.data_dir / "data" / "tomograms" / str(key) / "volume" / "zarr.json").unlink()
     tomogram.append(frames(4, first=9))
