@@ -27,7 +27,9 @@ test: $(DEV_READY) browser  ## Set up and run everything that `check` runs, and 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST)
+	$(PYTEST) tests/contract tests/integration tests/system
+	$(PYTEST) --cov --cov-report= tests/unit
+	@echo "branch coverage of pfitre_service by tests/unit: $$($(BIN)/coverage report --format=total) %"
 
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \

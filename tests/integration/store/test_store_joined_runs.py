@@ -37,6 +37,13 @@ def ingest(catalog: Any, rules: Any, documents: Iterable[tuple[str, dict[str, An
 
 
 @pytest.fixture(scope="module")
+def catalog(server):
+    """That frames come out alike beside the folder is held by tests/contract/store."""
+    with server.catalog(beside=False) as catalog:
+        yield catalog
+
+
+@pytest.fixture(scope="module")
 def sample():
     return raster_sample(angles=8)
 

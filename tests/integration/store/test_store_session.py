@@ -30,9 +30,10 @@ def server(start_server):
     return start_server()
 
 
-@pytest.fixture(scope="module", params=["beside the folder", "over HTTP"])
-def catalog(server, request):
-    with server.catalog(beside=request.param == "beside the folder") as catalog:
+@pytest.fixture(scope="module")
+def catalog(server):
+    """That frames and results come out alike over HTTP is held by tests/contract/store."""
+    with server.catalog() as catalog:
         yield catalog
 
 

@@ -15,6 +15,8 @@ from pfitre_service.ingest.assembly.angle_track import AngleTrack
 from pfitre_service.ingest.document_values import json_safe, quoted
 from pfitre_service.text_output import storable
 
+pytestmark = pytest.mark.no_cover  # which makes everything several times as slow
+
 LIMIT_S = 2.0
 """Half a second is usual; the rest is for a busy machine."""
 MILLION = 1_000_000
