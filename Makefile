@@ -22,7 +22,7 @@ demo: $(RUN_READY)  ## Set up and run a live scan on embedded defaults (SCAN=cu2
 serve: $(RUN_READY)  ## Run the service with the simulated beamline's profile, until Ctrl-C
 	$(BIN)/pfitre serve --profile profiles/sim
 
-test: $(DEV_READY) browser  ## Set up and run everything that `check` runs, and the slow tests
+test: $(DEV_READY) browser  ## Set up and run all tests, in two processes (WORKERS=4: in four)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,12 +36,12 @@ browser:
 		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 		echo "the tests of the page need Chromium: apt-get install chromium"
 
-check: $(DEV_READY)  ## Lint, types, import contracts, fast tests: before every commit
+check: $(DEV_READY)  ## Lint, types, import contracts, the quick unit tests: before every commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -q -m "not slow"
+	$(PYTEST) -q -m "not slow" tests/unit
 
 format: $(DEV_READY)  ## Lay out the code
 	$(BIN)/ruff check --fix .

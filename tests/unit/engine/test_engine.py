@@ -188,6 +188,7 @@ def test_references_that_come_late_make_the_volume_of_references_that_came_first
     assert (frames_of(late).stored, frames_of(late).used) == (frames_of(early).stored, frames_of(early).used)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prior", "heldout_every"), [("none", 8), ("tv", 0), ("tv", 8), ("auto", 8)])
 def test_flats_that_come_last_end_in_the_volume_of_flats_that_came_first(
     geometry, batch, integrals, prior, heldout_every
@@ -351,6 +352,7 @@ def hxn_scan(maps, degrees, *, wrong=None):
     return engine, axes
 
 
+@pytest.mark.slow
 def test_a_wrong_map_that_was_withdrawn_leaves_no_trace_in_axis_or_volume():
     sample = raster_sample()
     clean, _ = hxn_scan(sample.maps["Fe"], sample.angles)

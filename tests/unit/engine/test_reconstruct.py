@@ -74,6 +74,7 @@ def registered_psnr(volume, truth):
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_axis_and_jitter_cost_little(chip):
     fine, angles, truth = chip
     rng = np.random.default_rng(3)
@@ -125,6 +126,7 @@ def test_an_axis_that_is_found_is_told_in_columns_of_the_projections(particle):
     assert result.calibration.axis == pytest.approx(4 + result.geometry.axis)
 
 
+@pytest.mark.slow
 def test_stripes_are_found_before_frames_are_added(particle):
     angles = np.arange(0.0, 180.0, 4.0)
     clean = project(particle, angles)
@@ -142,6 +144,7 @@ def test_counts_without_references_are_reconstructed_with_warnings(integrals, an
     assert len(result.warnings) == 2
 
 
+@pytest.mark.slow
 def test_a_masked_part_of_the_detector_may_hold_anything(integrals, angles, truth):
     options = {"axis": 15.5, "prior": "tv", "iterations": 4, "device": "cpu"}
     counts = np.ones(integrals.shape[1:])
@@ -156,6 +159,7 @@ def test_a_masked_part_of_the_detector_may_hold_anything(integrals, angles, trut
     assert np.isfinite(masked.expected_error).all()
 
 
+@pytest.mark.slow
 def test_which_rays_do_not_count_may_differ_from_angle_to_angle(integrals, angles, truth):
     options = {"iterations": 4, "device": "cpu"}  # with the network
     spoilt = np.random.default_rng(5).random(integrals.shape) < 0.15
@@ -169,6 +173,7 @@ def test_which_rays_do_not_count_may_differ_from_angle_to_angle(integrals, angle
     assert masked.heldout_error < 1.3 * whole.heldout_error
 
 
+@pytest.mark.slow
 def test_rays_that_all_count_one_change_nothing(integrals, angles):
     plain = reconstruct(integrals, angles, prior="tv", iterations=4, device="cpu")
     weighted = reconstruct(

@@ -22,6 +22,8 @@ from pfitre_service.twin.families import HELD_BACK_FAMILIES
 from pfitre_service.twin.project import bin_volume, project
 from pfitre_service.twin.trajectories import wedge
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "pfitre-s"
 
 

@@ -71,6 +71,7 @@ def flip_a_bit(file: Path, at: int) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_is_imported_strictly_and_comes_back(published, published_file, folder):
     folder = folder / "made" / "by the import"
     info = registry.import_checkpoint(published_file, name=None, folder=folder)

@@ -20,6 +20,8 @@ from pfitre_service.training.run import train
 from pfitre_service.training.stopping import stop_on_signals
 from pfitre_service.training.validation import WEDGES, Validation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def packaged(monkeypatch, tmp_path):

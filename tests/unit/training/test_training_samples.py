@@ -107,6 +107,7 @@ def brief(tiny):
     return replace(tiny, lessons=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 3])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_stream_gives_the_samples_of_its_lessons_in_order_whoever_makes_them(brief, families, first, workers):

@@ -20,6 +20,8 @@ from pfitre_service.prior.architectures import build
 from pfitre_service.prior.registry import register, save
 from pfitre_service.recon.parameters import AdmmParameters
 
+pytestmark = pytest.mark.slow
+
 
 def ellipse(shape, rng):
     z, y, x = np.ogrid[tuple(slice(-1, 1, 1j * n) for n in shape)]

@@ -18,7 +18,7 @@ from pfitre_service.errors import DocumentError
 from pfitre_service.ingest.decoding.msgpack_decoder import decode_packed
 from pfitre_service.ingest.decoding.pickle_decoder import decode
 
-pytestmark = pytest.mark.no_cover  # which makes everything several times as slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]  # which makes everything several times as slow
 
 MODULUS = 2**61 - 1
 """Python's hash of a whole number is its remainder by this: multiples of it all meet."""
