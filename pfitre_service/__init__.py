@@ -19,12 +19,12 @@ __all__ = ["Reconstruction", "__version__", "live_tomography", "reconstruct", "w
 if TYPE_CHECKING:
     from pfitre_service.client import watch
     from pfitre_service.engine.reconstruct import Reconstruction, reconstruct
-    from pfitre_service.service.run_engine import live_tomography
+    from pfitre_service.service.live_tomography import live_tomography
 
 # torch takes seconds to import, and bluesky one: only who needs them pays for them.
 _WHERE = {
     "Reconstruction": "pfitre_service.engine.reconstruct",
-    "live_tomography": "pfitre_service.service.run_engine",
+    "live_tomography": "pfitre_service.service.live_tomography",
     "reconstruct": "pfitre_service.engine.reconstruct",
     "watch": "pfitre_service.client",
 }

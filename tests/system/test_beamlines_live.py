@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.run_engine import live_tomography
+from pfitre_service.service.live_tomography import live_tomography
 from pfitre_service.testing.forms import FORMS
 from pfitre_service.twin.beamlines.exposures import expose
 

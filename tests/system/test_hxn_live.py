@@ -8,7 +8,7 @@ import pytest
 from pfitre_service.demo.shown_scans import HXN_DOCUMENTS
 from pfitre_service.ingest import DocumentRules
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.run_engine import live_tomography
+from pfitre_service.service.live_tomography import live_tomography
 from pfitre_service.twin.beamlines.hxn import hxn_tomography
 from pfitre_service.twin.beamlines.raster_sample import raster_sample
 from pfitre_service.twin.devices import RotationStage, TomoDetector

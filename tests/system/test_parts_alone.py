@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.run_engine import live_tomography
+from pfitre_service.service.live_tomography import live_tomography
 from pfitre_service.supervision.health import fetch_health
 
 pytestmark = pytest.mark.slow

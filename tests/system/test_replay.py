@@ -17,7 +17,7 @@ from tiled.client import from_uri
 
 from pfitre_service.catalog_access import api_key
 from pfitre_service.model import TomogramKey
-from pfitre_service.service.run_engine import live_tomography
+from pfitre_service.service.live_tomography import live_tomography
 from pfitre_service.testing.forms import FORMS
 from pfitre_service.testing.recorder import record_to
 from pfitre_service.twin.beamlines.exposures import Exposures, expose

@@ -18,7 +18,7 @@ from pfitre_service.config import Settings
 from pfitre_service.errors import StoreMissingError
 from pfitre_service.model import TomogramKey
 from pfitre_service.service.embedded import demo_settings
-from pfitre_service.service.run_engine import live_tomography
+from pfitre_service.service.live_tomography import live_tomography
 from pfitre_service.service.serve import make_supervisor
 from pfitre_service.store.catalog import Catalog
 from pfitre_service.testing.forms import FORMS

@@ -31,7 +31,7 @@ CHECKED = (
     "preprocess",
     "prior",
     "recon",
-    "service/run_engine",
+    "service/live_tomography",
     "store/catalog",
     "store/layout",
     "store/parameters",
@@ -45,7 +45,7 @@ CHECKED = (
 REFERENCE = PACKAGE.parent / "docs/reference"
 NOT_AS_MODULES = (
     "pfitre_service.client",  # its names stand one by one on the first page
-    "pfitre_service.service.run_engine",
+    "pfitre_service.service.live_tomography",
     "pfitre_service.twin.beamlines.epics_ioc",  # needs the extra `epics`, which the site is built without
 )
 
