@@ -27,7 +27,7 @@ from pfitre_service.prior.architectures import build
 from pfitre_service.prior.orientation import View, describe, neighbours
 from pfitre_service.prior.registry import load
 from pfitre_service.recon.operators.normal_equations import NormalEquations
-from pfitre_service.recon.solvers.admm import data_step
+from pfitre_service.recon.solvers.data_step import data_step
 from pfitre_service.training.loss import loss, unmeasured_share
 from pfitre_service.training.muon import Muon
 from pfitre_service.training.recipe import Recipe

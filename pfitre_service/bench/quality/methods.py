@@ -26,7 +26,8 @@ from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.quality.coverage import directional_coverage
 from pfitre_service.recon.robust_scale import robust_scale
-from pfitre_service.recon.solvers.admm import IncrementalAdmm, StoppingRule, TikhonovSolver, data_step
+from pfitre_service.recon.solvers.admm import IncrementalAdmm, StoppingRule, TikhonovSolver
+from pfitre_service.recon.solvers.data_step import data_step
 from pfitre_service.recon.solvers.filtered_backprojection import FilteredBackprojection
 from pfitre_service.recon.solvers.pfitre import HINT_STEPS, PfitreSolver
 from pfitre_service.recon.solvers.tv_weight import best_weight

@@ -22,7 +22,7 @@ from pfitre_service.model import ScanGeometry
 from pfitre_service.recon.calibration.detector_rows import binned, shifted_columns, without_noise
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.operators.projector import Projector
-from pfitre_service.recon.solvers.admm import data_step
+from pfitre_service.recon.solvers.data_step import data_step
 
 FEWEST_ANGLES = 16
 """With fewer, half of them predict nothing."""

@@ -24,6 +24,7 @@ from pfitre_service.recon.operators.data_term import DataTerm
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
 from pfitre_service.recon.solvers.conjugate_gradient import circulant_preconditioner, conjugate_gradient
+from pfitre_service.recon.solvers.data_step import data_step
 
 _ACCURACY = 0.1
 """How exactly a data step is solved, as a share of how little a step must change to be the last."""
@@ -158,39 +159,6 @@ class IncrementalAdmm:
     def _follow_scale(self) -> None:
         now = robust_scale(self.state.x)
         self.state.scale = now if self.state.scale == 0.0 else 0.7 * self.state.scale + 0.3 * now
-
-
-def data_step(data: DataTerm, z: Tensor, rho: float, start: Tensor, iterations: int, accuracy: float = 0.0) -> Tensor:
-    """argmin_x 1/2 ||A x - y||^2_W + rho/2 ||x - z||^2, by preconditioned conjugate gradients.
-
-    Parameters
-    ----------
-    data
-        The measured rays.
-    z
-        (slices, size, size) float32, what x is drawn to.
-    rho
-        Pull towards z, absolute.
-    start
-        (slices, size, size) float32, where the iterations begin.
-    iterations
-        At most.
-    accuracy
-        As `conjugate_gradient` has it.
-
-    Returns
-    -------
-    Tensor
-        (slices, size, size) float32.
-    """
-    return conjugate_gradient(
-        lambda v: data.normal(v) + rho * v,
-        data.b + rho * z,
-        start,
-        iterations=iterations,
-        accuracy=accuracy,
-        preconditioner=circulant_preconditioner(data, rho),
-    )
 
 
 class TikhonovSolver:

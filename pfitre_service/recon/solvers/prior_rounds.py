@@ -21,7 +21,8 @@ from torch import Tensor
 from pfitre_service.recon.operators.data_term import DataTerm, relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
-from pfitre_service.recon.solvers.admm import Prior, data_step
+from pfitre_service.recon.solvers.admm import Prior
+from pfitre_service.recon.solvers.data_step import data_step
 
 RHO_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """What is tried for rho, as shares of the summed weights."""

@@ -130,7 +130,7 @@ def solved(values: np.ndarray, weights: np.ndarray, geometry: ScanGeometry) -> n
 
 
 def tikhonov(data: NormalEquations) -> np.ndarray:
-    from pfitre_service.recon.solvers.admm import data_step
+    from pfitre_service.recon.solvers.data_step import data_step
 
     zero = torch.zeros_like(data.b)
     return data_step(data, zero, 2.0 * data.weight, zero, 20).numpy()

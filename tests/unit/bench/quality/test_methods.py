@@ -26,7 +26,8 @@ from pfitre_service.prior.total_variation import TotalVariation
 from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.quality.similarity import psnr, ssim
-from pfitre_service.recon.solvers.admm import IncrementalAdmm, data_step
+from pfitre_service.recon.solvers.admm import IncrementalAdmm
+from pfitre_service.recon.solvers.data_step import data_step
 
 PARAMETERS = AdmmParameters(max_iterations=4)
 

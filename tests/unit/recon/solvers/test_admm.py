@@ -13,14 +13,8 @@ from pfitre_service.model import ScanGeometry
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
-from pfitre_service.recon.solvers.admm import (
-    Anchor,
-    IncrementalAdmm,
-    StoppingRule,
-    TikhonovSolver,
-    data_step,
-    relative_distance,
-)
+from pfitre_service.recon.solvers.admm import Anchor, IncrementalAdmm, StoppingRule, TikhonovSolver, relative_distance
+from pfitre_service.recon.solvers.data_step import data_step
 
 SIZE = 14
 ANGLES = torch.linspace(-80, 80, 24)

@@ -13,7 +13,8 @@ from pfitre_service.recon.operators.data_term import relative_residual
 from pfitre_service.recon.operators.normal_equations import NormalEquations
 from pfitre_service.recon.parameters import AdmmParameters
 from pfitre_service.recon.robust_scale import robust_scale
-from pfitre_service.recon.solvers.admm import data_step, relative_distance
+from pfitre_service.recon.solvers.admm import relative_distance
+from pfitre_service.recon.solvers.data_step import data_step
 from pfitre_service.recon.solvers.prior_rounds import MOST_ASKED, RHO_SHARES, LearnedSolver
 
 SIZE = 24
