@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ from pfitre_service.store.server.data_folder import ensure_api_key
 from pfitre_service.store.server.server import run_server
 from pfitre_service.store.tiled_http.connection import TiledHttp
 from pfitre_service.testing.forms import FORMS
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in what a shell starts in the background: programs that tests start would not hear Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
