@@ -33,14 +33,12 @@ class Attempts:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._deaths: dict[str, dict[str, Any]] = {}
-        """By tomogram: the place where the last worker died, how often in a row there, and how often in all."""
         self._at: tuple[str, str] | None = None
         self._trouble = ""
-        before = self._read()
-        self._deaths = before.get("deaths", {})
-        if before.get("at"):
-            self._count(*before["at"])
+        self._deaths, last = self._read()
+        """By tomogram: the place where the last worker died, how often in a row there, and how often in all."""
+        if last is not None:
+            self._count(*last)
         self._write()
 
     def begin(self, key: TomogramKey, place: str) -> None:
@@ -85,17 +83,18 @@ class Attempts:
         self._deaths[key] = {"place": place, "alike": alike, "all": last["all"] + 1}
         logger.warning("the worker before this one died over tomogram %s at %s", key, place)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> tuple[dict[str, dict[str, Any]], tuple[str, str] | None]:
+        """Deaths by tomogram, and what the worker before this one was at."""
         try:
             document = json.loads(self._path.read_text())
             deaths = {str(key): _death(one) for key, one in document["deaths"].items()}
             at = document["at"]
-            return {"deaths": deaths, "at": None if at is None else (str(at[0]), str(at[1]))}
+            return deaths, None if at is None else (str(at[0]), str(at[1]))
         except FileNotFoundError:
-            return {}
+            return {}, None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             logger.warning("%s cannot be read and is begun anew: %s", self._path, error)
-            return {}
+            return {}, None
 
     def _write(self) -> None:
         """Whole or not at all; not synced, for a kill leaves what the system holds, and a lost machine starts anew."""
