@@ -153,7 +153,7 @@ class Settings(Branch):
     """The whole tree."""
 
     data_dir: Path = Path("pfitre-data")
-    """Folder of everything that is kept: catalogue, arrays, key."""
+    """Folder of everything that is kept: catalogue, arrays, spool, key."""
     api_key_file: Path | None = None
     """File that holds the catalogue's key; by default one is made in `data_dir` at the first start."""
     profile_name: str = "default"
